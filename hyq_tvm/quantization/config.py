@@ -1,0 +1,88 @@
+"""What a user may choose about quantization, in one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from hyq_tvm.errors import ConfigError
+
+SCALINGS = (None, "smoothquant", "qads_paper", "qads")
+SOFTMAX_KINDS = ("linear_pot", "linear", "table", "poly2", "exact", "hyq")
+OBSERVERS = ("auto", "minmax", "percentile", "mse")
+BITS = (4, 6, 8)
+TENSOR_OVERRIDES = ("observer", "bits", "low", "high")
+LAYER_OVERRIDES = ("softmax", "softmax_weight_bits", "weight_bits", "exclude", "scaling")
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """How a float model becomes integers.
+
+    scaling: per-channel distribution scaling of conv and linear inputs: ``None``,
+        ``"smoothquant"``, ``"qads_paper"`` (HyQ to the letter) or ``"qads"`` (default).
+    softmax: which integer exponential attention uses (docs/numerics.md).
+    activation_bits, weight_bits: 4, 6 or 8; storage stays int8.
+    observer: how ranges are chosen: ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"auto"``
+        (per tensor, by the error at the output of the layer that reads it).
+    residual_bits: 8, 16 or ``"auto"``: the width of tensors that residual adds carry.
+    softmax_weight_bits: 8, 16 or ``"auto"``: the width of the unnormalised softmax weights.
+    table_bits: 8, 12 or ``"auto"``: the width of the input of an activation table.
+    percentile: the two-sided percentile that the percentile observer keeps, in (50, 100].
+    samples: rows of each layer's input kept for observers and scaling (bounds memory).
+    seed: seeds every random choice.
+    overrides: per tensor or layer name, for instance
+        ``{"blocks.0.qkv": {"exclude": True}, "blocks.1.add": {"bits": 16}}``.
+
+    Raises ``ConfigError`` naming the field and its choices.
+    """
+
+    scaling: str | None = "qads"
+    softmax: str = "linear_pot"
+    activation_bits: int = 8
+    weight_bits: int = 8
+    observer: str = "auto"
+    residual_bits: int | str = "auto"
+    softmax_weight_bits: int | str = "auto"
+    table_bits: int | str = "auto"
+    percentile: float = 99.99
+    samples: int = 2048
+    seed: int = 0
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        choices: tuple[tuple[str, tuple[Any, ...]], ...] = (
+            ("scaling", SCALINGS),
+            ("softmax", SOFTMAX_KINDS),
+            ("activation_bits", BITS),
+            ("weight_bits", BITS),
+            ("observer", OBSERVERS),
+            ("residual_bits", ("auto", 8, 16)),
+            ("softmax_weight_bits", ("auto", 8, 16)),
+            ("table_bits", ("auto", 8, 12)),
+        )
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {list(allowed)}")
+        if not 50 < self.percentile <= 100:
+            raise ConfigError(f"percentile={self.percentile!r}: choose a number in (50, 100]")
+        if self.samples < 64:
+            raise ConfigError(f"samples={self.samples!r}: choose 64 or more")
+        for name, override in self.overrides.items():
+            unknown = set(override) - set(TENSOR_OVERRIDES) - set(LAYER_OVERRIDES)
+            if unknown:
+                known = [*TENSOR_OVERRIDES, *LAYER_OVERRIDES]
+                raise ConfigError(f"override of {name!r}: unknown {sorted(unknown)}; known: {known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a plan file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> QuantConfig:
+        """The inverse of ``to_dict``; raises ``ConfigError`` on unknown fields."""
+        unknown = set(data) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ConfigError(f"unknown fields {sorted(unknown)} in a quantization config")
+        return cls(**data)
