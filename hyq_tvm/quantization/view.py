@@ -1,0 +1,215 @@
+"""One strided read: the closed form of any chain of reshape, permute, slice and broadcast.
+
+Layout changes are where hybrids lose time, so the graph keeps each maximal chain of them as a
+single ``View``. Reading is defined on the flat, contiguous source::
+
+    out = as_strided(source.flat, shape, strides, offset).reshape(out_shape)
+
+``shape`` and ``strides`` (in elements) are the *atoms*: canonical, that is, no atom of length 1 and
+no two neighbours that one longer atom could replace. Two views of one source read the same
+elements in the same order only if they are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Atom = tuple[int, int]
+"""Length and stride of one loop, the stride in elements."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A strided read of ``source_size`` flat elements that makes a tensor of ``out_shape``.
+
+    Build one with ``View.identity(shape)`` and the methods below; the constructor makes any
+    equivalent set of atoms canonical and raises ``ValueError`` when the atoms do not make
+    ``out_shape`` or read outside the source.
+
+    Methods that return ``None`` do so when no single strided read gives the result (for instance a
+    permutation of axes that a reshape laid across the boundaries of earlier ones).
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    out_shape: tuple[int, ...]
+    source_size: int
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.strides):
+            raise ValueError(f"{len(self.shape)} lengths but {len(self.strides)} strides")
+        if min((*self.shape, *self.out_shape, 1)) < 1 or min((*self.strides, self.offset)) < 0:
+            raise ValueError(f"lengths must be positive and strides not negative: {self!r}")
+        if prod(self.shape) != prod(self.out_shape):
+            raise ValueError(f"{self.shape} does not reshape to {self.out_shape}")
+        atoms = _merged(zip(self.shape, self.strides, strict=True))
+        last = self.offset + sum((length - 1) * stride for length, stride in atoms)
+        if last >= self.source_size:
+            raise ValueError(f"reads element {last} of a source of {self.source_size}")
+        object.__setattr__(self, "shape", tuple(length for length, _ in atoms))
+        object.__setattr__(self, "strides", tuple(stride for _, stride in atoms))
+
+    @classmethod
+    def identity(cls, shape: Sequence[int]) -> View:
+        """The view that gives a tensor of ``shape`` back as it is."""
+        return _plain(shape, range(len(shape)), shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the output."""
+        return prod(self.out_shape)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether no data moves: the output is the whole source in its own order, reshaped."""
+        contiguous = self.shape == (self.size,) and self.strides == (1,) and self.offset == 0
+        return contiguous and self.size == self.source_size
+
+    def keeps_last_axis(self, channels: int) -> bool:
+        """Whether the output's last axis is the source's last axis, whole and in order.
+
+        ``channels`` is the length of the source's last axis. Then anything per channel of the
+        source is per channel of the output.
+        """
+        if not self.out_shape or self.out_shape[-1] != channels:
+            return False
+        if channels == 1:
+            return True
+        whole = self.strides[-1] == 1 and self.shape[-1] % channels == 0
+        return whole and all(s % channels == 0 for s in (*self.strides[:-1], self.offset))
+
+    def permute(self, axes: Sequence[int]) -> View | None:
+        """Output axis ``i`` becomes what axis ``axes[i]`` was."""
+        if sorted(axes) != list(range(len(self.out_shape))):
+            raise ValueError(f"{tuple(axes)} is no permutation of {len(self.out_shape)} axes")
+        return self.then(_plain(self.out_shape, axes, [self.out_shape[a] for a in axes]))
+
+    def reshape(self, shape: Sequence[int]) -> View:
+        """The same elements in the same order under another shape; always expressible."""
+        return View(self.shape, self.strides, self.offset, tuple(shape), self.source_size)
+
+    def slice(
+        self, begin: Sequence[int], end: Sequence[int], stride: Sequence[int] | None = None
+    ) -> View | None:
+        """``out[begin:end:stride]`` on every axis; 0 <= begin < end <= length, stride >= 1."""
+        steps = tuple(stride) if stride is not None else (1,) * len(self.out_shape)
+        limits = tuple(zip(begin, end, steps, self.out_shape, strict=True))
+        if not all(0 <= b < e <= length and step >= 1 for b, e, step, length in limits):
+            raise ValueError(f"slice {tuple(begin)}:{tuple(end)}:{steps} of {self.out_shape}")
+        lengths = tuple(-(-(e - b) // step) for b, e, step, _ in limits)
+        places = _row_major(self.out_shape)
+        offset = sum(b * place for b, place in zip(begin, places, strict=True))
+        strides = tuple(step * place for step, place in zip(steps, places, strict=True))
+        return self.then(View(lengths, strides, offset, lengths, self.size))
+
+    def broadcast_to(self, shape: Sequence[int]) -> View | None:
+        """NumPy broadcasting of the output to ``shape``."""
+        padded = (1,) * (len(shape) - len(self.out_shape)) + self.out_shape
+        if len(padded) != len(shape) or any(
+            a not in (1, b) for a, b in zip(padded, shape, strict=True)
+        ):
+            raise ValueError(f"{self.out_shape} does not broadcast to {tuple(shape)}")
+        places = _row_major(padded)
+        strides = tuple(p if a == b else 0 for a, b, p in zip(padded, shape, places, strict=True))
+        return self.then(View(tuple(shape), strides, 0, tuple(shape), self.size))
+
+    def then(self, other: View) -> View | None:
+        """The view that reads ``other`` out of this view's output."""
+        if other.source_size != self.size:
+            raise ValueError(f"a view of {other.source_size} elements after one of {self.size}")
+        digits = _Digits(self)
+        offset = digits.add_offset(other.offset)
+        atoms: list[Atom] = []
+        for length, stride in zip(other.shape, other.strides, strict=True):
+            pieces = digits.add_atom(length, stride)
+            if pieces is None:
+                return None
+            atoms += pieces
+        if not digits.carry_free():
+            return None
+        shape, strides = tuple(n for n, _ in atoms), tuple(s for _, s in atoms)
+        return View(shape, strides, offset, other.out_shape, self.source_size)
+
+    def apply(self, source: NDArray[Any]) -> NDArray[Any]:
+        """Read ``source`` (any shape, ``source_size`` elements); the result owns its data."""
+        flat = np.ascontiguousarray(source).reshape(-1)
+        if flat.size != self.source_size:
+            raise ValueError(f"a view of {self.source_size} elements got {flat.size}")
+        strides = tuple(s * flat.itemsize for s in self.strides)
+        window = np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides)
+        return window.reshape(self.out_shape).copy()
+
+
+class _Digits:
+    """Reads positions of a view's output as numbers whose digits are the view's own atoms.
+
+    A position p of the flat output is sum(digit_j * place_j) with digit_j < length_j; its address
+    in the source is offset + sum(digit_j * stride_j). A stride over positions is a stride over
+    addresses exactly as long as digits never carry, which ``carry_free`` decides at the end.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.places = _row_major(view.shape)
+        self.highest = [0] * len(view.shape)
+
+    def add_offset(self, position: int) -> int:
+        address = self.view.offset
+        for j, (place, stride) in enumerate(zip(self.places, self.view.strides, strict=True)):
+            digit, position = divmod(position, place)
+            self.highest[j] += digit
+            address += digit * stride
+        return address
+
+    def add_atom(self, length: int, stride: int) -> list[Atom] | None:
+        """The atoms over addresses that walk ``length`` positions ``stride`` apart."""
+        if stride == 0 or length == 1:
+            return [(length, 0)]
+        j = next(i for i, place in enumerate(self.places) if place <= stride)
+        step, rest = divmod(stride, self.places[j])
+        if rest:
+            return None
+        room = self.view.shape[j]
+        if j == 0 or (length - 1) * step < room:
+            self.highest[j] += (length - 1) * step
+            return [(length, step * self.view.strides[j])]
+        if room % step or length % (room // step):
+            return None
+        inner = room // step
+        self.highest[j] += (inner - 1) * step
+        outer = self.add_atom(length // inner, self.places[j - 1])
+        return None if outer is None else [*outer, (inner, step * self.view.strides[j])]
+
+    def carry_free(self) -> bool:
+        return all(h < n for h, n in zip(self.highest, self.view.shape, strict=True))
+
+
+def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides, in elements, of a contiguous tensor."""
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _plain(shape: Sequence[int], axes: Iterable[int], out_shape: Sequence[int]) -> View:
+    """A contiguous tensor of ``shape`` read with its axes in the given order."""
+    places, order = _row_major(shape), tuple(axes)
+    lengths, strides = tuple(shape[a] for a in order), tuple(places[a] for a in order)
+    return View(lengths, strides, 0, tuple(out_shape), prod(shape))
+
+
+def _merged(atoms: Iterable[Atom]) -> list[Atom]:
+    """The canonical atoms of the same walk; never empty."""
+    merged: list[Atom] = []
+    for length, stride in atoms:
+        if length == 1:
+            continue
+        if merged and merged[-1][1] == length * stride:
+            length *= merged.pop()[0]
+        merged.append((length, stride))
+    return merged or [(1, 1)]
