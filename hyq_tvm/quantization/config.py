@@ -73,7 +73,9 @@ class QuantConfig:
             unknown = set(override) - set(TENSOR_OVERRIDES) - set(LAYER_OVERRIDES)
             if unknown:
                 known = [*TENSOR_OVERRIDES, *LAYER_OVERRIDES]
-                raise ConfigError(f"override of {name!r}: unknown {sorted(unknown)}; known: {known}")
+                raise ConfigError(
+                    f"override of {name!r}: unknown {sorted(unknown)}; known: {known}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a plan file."""

@@ -18,13 +18,13 @@ matmul         a, b       -                               scale: a [..,M,K] x b 
 attention      q, k, v    bias (optional, [..,N,M])       scale: q [..,N,D], k [..,M,D], v [..,M,E]
 softmax        x          -                               - (over the last axis)
 layer_norm     x          gamma [C], beta [C]             eps (over the last axis)
-group_norm     x          gamma [C], beta [C]             groups, eps (over all but batch, per group)
+group_norm     x          gamma [C], beta [C]             groups, eps (over all but batch, a group)
 unary          x          -                               fn, args (see ``UNARY``)
 add            a, b | a   const (if one input)            - (NumPy broadcasting)
 multiply       a, b | a   const (if one input)            - (NumPy broadcasting)
 concat         x...       -                               axis (>= 0)
-reduce         x          -                               kind "sum" | "mean", axes (>= 0), keepdims
-avg_pool2d     x          -                               kernel (2), strides (2), padding (t,l,b,r),
+reduce         x          -                               kind "sum"|"mean", axes (>= 0), keepdims
+avg_pool2d     x          -                               kernel (2), strides (2), padding (tlbr),
                                                           count_include_pad
 max_pool2d     x          -                               kernel, strides, padding
 pad            x          -                               pads ((lo, hi) an axis), value
@@ -118,7 +118,7 @@ class Graph:
         return tuple(node for node in self if node.op == "input")
 
     def consumers(self) -> dict[str, tuple[Node, ...]]:
-        """For every tensor the nodes that read it, in order; a node that reads it twice is there once."""
+        """For every tensor the nodes that read it, in order and each node once."""
         readers: dict[str, list[Node]] = {name: [] for name in self.nodes}
         for node in self:
             for name in dict.fromkeys(node.inputs):

@@ -1,4 +1,4 @@
-"""The QuantPlan: every decision of a quantization as plain data that can be read, edited and diffed."""
+"""The QuantPlan: every decision of a quantization as plain data to read, edit and diff."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class TensorPlan:
     @property
     def qmin(self) -> int:
         """Lowest integer of the grid."""
-        return -(2 ** (self.bits - 1)) + (1 if self.symmetric else 0)
+        return -(1 << (self.bits - 1)) + (1 if self.symmetric else 0)
 
     @property
     def qmax(self) -> int:
         """Highest integer of the grid."""
-        return 2 ** (self.bits - 1) - 1
+        return (1 << (self.bits - 1)) - 1
 
     @property
     def dtype(self) -> str:
@@ -91,7 +91,7 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class QuantPlan:
-    """Grids by tensor name (``name`` and, where it has one, ``name:wide``), decisions by node name."""
+    """Grids by tensor name (``name`` and perhaps ``name:wide``), decisions by node name."""
 
     config: QuantConfig
     fingerprint: str
