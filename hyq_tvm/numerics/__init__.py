@@ -3,6 +3,7 @@
 ``OPERATORS[name](*arrays, **params)`` defines the result that all compiled code must equal.
 """
 
+from hyq_tvm.numerics import reference
 from hyq_tvm.numerics.registry import OPERATORS
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "reference"]

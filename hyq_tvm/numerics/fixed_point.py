@@ -145,19 +145,19 @@ def quantize_multipliers(
 
 
 def quantize(
-    x: NDArray[np.float32], scale: float, zero_point: int, low: int, high: int
+    x: NDArray[np.float32], scale: ArrayLike, zero_point: int, low: int, high: int
 ) -> NDArray[np.int64]:
     """N2: ``clip(round_half_even(x / scale) + zero_point, low, high)`` in float32 arithmetic.
 
     ``x``: float32, any shape; infinities saturate, NaN raises ``ValueError``. The division is a
-    true float32 division by ``float32(scale)``; ``|low|, |high|, |zero_point| < 2^23`` so that
-    float32 holds them.
+    true float32 division by ``float32(scale)``, one number or one per channel (last axis);
+    ``low``, ``high`` and ``zero_point`` lie within int16, so that float32 holds them.
     """
     values = np.asarray(x, dtype=np.float32)
     if np.isnan(values).any():
         raise ValueError("NaN cannot be quantized")
     with np.errstate(over="ignore"):
-        rounded = np.rint(values / positive_float32(scale)) + np.float32(zero_point)
+        rounded = np.rint(values / _float32_scales(scale)) + np.float32(zero_point)
     clipped: NDArray[np.int64] = np.clip(rounded, low, high).astype(np.int64)
     return clipped
 
@@ -168,9 +168,12 @@ def dequantize(q: IntArray, scale: ArrayLike, zero_point: int) -> NDArray[np.flo
     ``q``: int8, int16 or int32, any shape; ``q - zero_point`` within int32. ``scale``: one number
     or one per channel (last axis).
     """
-    scales = np.asarray([positive_float32(s) for s in np.atleast_1d(scale)], dtype=np.float32)
     centred = as_int32(np.subtract(q, zero_point, dtype=np.int64))
-    return np.asarray(scales * centred.astype(np.float32), dtype=np.float32)
+    return np.asarray(_float32_scales(scale) * centred.astype(np.float32), dtype=np.float32)
+
+
+def _float32_scales(scale: ArrayLike) -> NDArray[np.float32]:
+    return np.asarray([positive_float32(s) for s in np.ravel(scale)], dtype=np.float32)
 
 
 def positive_float32(scale: Any) -> np.float32:

@@ -15,6 +15,7 @@ from hyq_tvm.numerics.epilogue import STAGE_TENSORS, tensor_count
 from hyq_tvm.topi.fixed_point import (
     Expr,
     bounds,
+    dtype_of,
     requantize,
     rounding_shift,
     saturate,
@@ -99,11 +100,11 @@ def _lookup(value: Expr, index: Sequence[Expr], stage: Stage, table: te.Tensor) 
 
 def _add(value: Expr, index: Sequence[Expr], stage: Stage, other: te.Tensor) -> Expr:
     # 32-bit arithmetic where it provably cannot wrap: twice the lanes of a vector register.
-    low, high = bounds(other.dtype)
+    low, high = bounds(dtype_of(other))
     multiplier, shift, zero_point = stage["multiplier"], stage["shift"], stage["zero_point"]
     half = (1 << shift) >> 1
     products = [(low - zero_point) * multiplier + half, (high - zero_point) * multiplier + half]
-    sums = [b + (p >> shift) for b in bounds(value.dtype) for p in products]
+    sums = [b + (p >> shift) for b in bounds(dtype_of(value)) for p in products]
     width = width_for(low - zero_point, high - zero_point, *products, *sums, multiplier)
     centred = other[tuple(index)].astype(width) - tirx.const(zero_point, width)
     scaled = rounding_shift(centred * tirx.const(multiplier, width), shift)

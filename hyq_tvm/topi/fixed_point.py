@@ -6,6 +6,7 @@ name there computes, bit for bit. Range checks are the golden model's; here rang
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
@@ -19,7 +20,8 @@ def saturate(x: Expr, low: int, high: int) -> Expr:
     """S2: ``x`` clipped to ``[low, high]``, in the dtype of ``x``."""
     if low > high:
         raise ValueError(f"saturation to an empty range: low={low}, high={high}")
-    return tirx.max(tirx.min(x, tirx.const(high, x.dtype)), tirx.const(low, x.dtype))
+    dtype = dtype_of(x)
+    return tirx.max(tirx.min(x, tirx.const(high, dtype)), tirx.const(low, dtype))
 
 
 def rounding_shift(x: Expr, shift: int) -> Expr:
@@ -31,7 +33,8 @@ def rounding_shift(x: Expr, shift: int) -> Expr:
         raise ValueError(f"shift {shift} is outside 0..{MAX_SHIFT}")
     if shift == 0:
         return x
-    return (x + tirx.const(1 << (shift - 1), x.dtype)) >> tirx.const(shift, x.dtype)
+    dtype = dtype_of(x)
+    return (x + tirx.const(1 << (shift - 1), dtype)) >> tirx.const(shift, dtype)
 
 
 def rounding_shift_by(x: Expr, shift: Expr) -> Expr:
@@ -52,10 +55,11 @@ def requantize(
     return saturate(scaled, low, high)
 
 
-def quantize(x: Expr, scale: float, zero_point: int, low: int, high: int) -> Expr:
-    """N2: float32 ``x`` onto its grid, as int32. Needs true division: no reciprocal fast-math."""
-    divided = x / tirx.const(float(positive_float32(scale)), "float32")
-    rounded = tirx.nearbyint(divided) + tirx.const(float(zero_point), "float32")
+def quantize(x: Expr, scale: Expr, zero_point: int, low: int, high: int) -> Expr:
+    """N2: float32 ``x`` onto its grid, as int32; ``scale`` is float32. Needs true division: a
+    target that permits reciprocals (``fast-math-arcp``) breaks it.
+    """
+    rounded = tirx.nearbyint(x / scale) + tirx.const(float(zero_point), "float32")
     return saturate(rounded, low, high).astype("int32")
 
 
@@ -63,6 +67,23 @@ def dequantize(q: Expr, scale: Expr, zero_point: int) -> Expr:
     """N2: ``scale * float32(q - zero_point)`` with a float32 ``scale``."""
     centred = q.astype("int32") - tirx.const(zero_point, "int32")
     return scale * centred.astype("float32")
+
+
+def float32_scale(scales: Sequence[float], channel: Expr) -> Expr:
+    """The float32 scale of a channel: a constant, or a choice among constants by bisection."""
+    if len(set(scales)) == 1:
+        return tirx.const(float(positive_float32(scales[0])), "float32")
+    middle = len(scales) // 2
+    return tirx.Select(
+        channel < middle,
+        float32_scale(scales[:middle], channel),
+        float32_scale(scales[middle:], channel - middle),
+    )
+
+
+def dtype_of(x: Expr) -> str:
+    """The dtype of a tensor, an element of one, or any scalar expression."""
+    return str(x.dtype if hasattr(x, "dtype") else x.ty)
 
 
 def bounds(dtype: str) -> tuple[int, int]:
