@@ -85,6 +85,114 @@ class View:
         whole = self.strides[-1] == 1 and self.shape[-1] % channels == 0
         return whole and all(s % channels == 0 for s in (*self.strides[:-1], self.offset))
 
+    def keeps_rows(self, channels: int) -> bool:
+        """Whether the output is made of whole rows of ``channels``, the source's last axis.
+
+        Wider than ``keeps_last_axis``: several rows may make one row of the output, as where the
+        heads of an attention are merged.
+        """
+        if not self.out_shape or self.out_shape[-1] % channels:
+            return False
+        return self.reshape((self.size // channels, channels)).keeps_last_axis(channels)
+
+    @property
+    def is_bijection(self) -> bool:
+        """Whether the output holds every element of the source exactly once."""
+        place = 1
+        for length, stride in sorted(self._atoms(), key=lambda atom: atom[1]):
+            if length > 1 and stride != place:
+                return False
+            place *= length
+        return self.size == self.source_size
+
+    def inverse(self, source_shape: Sequence[int]) -> View:
+        """The view that gives the source, of ``source_shape``, back; of bijections only."""
+        if not self.is_bijection:
+            raise ValueError(f"{self!r} is no bijection")
+        places = _row_major(self.shape)
+        atoms = sorted(zip(self.strides, self.shape, places, strict=True), reverse=True)
+        lengths, strides = tuple(n for _, n, _ in atoms), tuple(p for _, _, p in atoms)
+        return View(lengths, strides, 0, tuple(source_shape), self.size)
+
+    def as_permutation(self, source_shape: Sequence[int]) -> tuple[int, ...] | None:
+        """The axes with ``identity(source_shape).permute(axes) == self``, if there are such."""
+        if len(source_shape) != len(self.out_shape) or not self.is_bijection:
+            return None
+        free = dict(enumerate(zip(source_shape, _row_major(source_shape), strict=True)))
+        axes = []
+        for length, place in zip(self.out_shape, _row_major(self.out_shape), strict=True):
+            stride = self._address(place) - self.offset if length > 1 else 0
+            matches = (a for a, (n, s) in free.items() if n == length and (n == 1 or s == stride))
+            axis = next(matches, None)
+            if axis is None:
+                return None
+            axes.append(axis)
+            del free[axis]
+        same = View.identity(source_shape).permute(axes) == self
+        return tuple(axes) if same else None
+
+    def restrict(self, channels: int) -> tuple[tuple[int, ...], View] | None:
+        """The channels that are read, and the same read from a source that holds only these.
+
+        ``channels`` is the length of the source's last axis. The new source has the chosen
+        channels, in ascending order, as its last axis. ``None`` where an atom runs over from one
+        row into the next, or where the same channels are not read in every row.
+        """
+        atoms = self._atoms_within(channels)
+        inner = sorted((s, n) for n, s in atoms if s % channels)
+        first, rows_before = self.offset % channels, self.offset // channels
+        chosen, places = [first], {}
+        for stride, length in inner:
+            if chosen[-1] >= first + stride or chosen[-1] + (length - 1) * stride >= channels:
+                return None
+            places[stride] = len(chosen)
+            chosen = [c + i * stride for i in range(length) for c in chosen]
+        width = len(chosen)
+        strides = tuple(places[s] if s % channels else s // channels * width for _, s in atoms)
+        lengths, size = tuple(n for n, _ in atoms), self.source_size // channels * width
+        return tuple(chosen), View(lengths, strides, rows_before * width, self.out_shape, size)
+
+    def factored(self, source_shape: Sequence[int]) -> tuple[View, View]:
+        """``first, second`` with ``first.then(second) == self``: what is read, then in which order.
+
+        ``first`` reads the elements once and in the source's order, keeping the last axis last;
+        ``second`` moves and repeats them. Where all is read, or where windows overlap, ``first``
+        is the identity.
+        """
+        channels = source_shape[-1]
+        atoms = self._atoms_within(channels)
+        ordered = sorted(((s, n) for n, s in atoms if s and n > 1), reverse=True)
+        if _overlapping(ordered):
+            return View.identity(source_shape), self
+        rows = tuple(n for s, n in ordered if s % channels == 0)
+        width = prod(n for s, n in ordered if s % channels)
+        lead = tuple(source_shape[:-1])
+        shape = (*(lead if prod(rows) == prod(lead) else rows), width)
+        if prod(shape) == self.source_size:
+            shape = tuple(source_shape)
+        lengths, strides = tuple(n for _, n in ordered), tuple(s for s, _ in ordered)
+        first = View(lengths, strides, self.offset, shape, self.source_size)
+        places = {s: p for (s, _), p in zip(ordered, _row_major(lengths), strict=True)}
+        moved = tuple(places[s] if n > 1 and s else 0 for n, s in atoms)
+        return first, View(tuple(n for n, _ in atoms), moved, 0, self.out_shape, first.size)
+
+    def _atoms(self) -> tuple[Atom, ...]:
+        return tuple(zip(self.shape, self.strides, strict=True))
+
+    def _atoms_within(self, channels: int) -> list[Atom]:
+        """The atoms, split where one walks through whole rows of ``channels``."""
+        atoms: list[Atom] = []
+        for length, stride in self._atoms():
+            inside = channels // stride if 0 < stride < channels and not channels % stride else 0
+            if inside > 1 and length > inside and length % inside == 0:
+                atoms += [(length // inside, channels), (inside, stride)]
+            else:
+                atoms.append((length, stride))
+        return atoms
+
+    def _address(self, position: int) -> int:
+        return _Digits(self).add_offset(position)
+
     def permute(self, axes: Sequence[int]) -> View | None:
         """Output axis ``i`` becomes what axis ``axes[i]`` was."""
         if sorted(axes) != list(range(len(self.out_shape))):
@@ -189,6 +297,12 @@ class _Digits:
 
     def carry_free(self) -> bool:
         return all(h < n for h, n in zip(self.highest, self.view.shape, strict=True))
+
+
+def _overlapping(ordered: Sequence[tuple[int, int]]) -> bool:
+    """Whether two walks of these (stride, length), longest stride first, meet at an element."""
+    spans = [(length - 1) * stride for stride, length in ordered]
+    return any(stride <= sum(spans[i + 1 :]) for i, (stride, _) in enumerate(ordered))
 
 
 def _row_major(shape: Sequence[int]) -> tuple[int, ...]:

@@ -216,3 +216,92 @@ def test_apply_reads_non_contiguous_sources_and_owns_its_result():
     np.testing.assert_array_equal(out, array)
     assert out.flags.owndata
     assert not np.shares_memory(out, array)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_keeps_rows_means_rows_stay_together(data):
+    shape = data.draw(st.sampled_from([(2, 3, 4), (4, 4), (2, 2, 2, 2)]))
+    view, array = data.draw(chains(shape))
+    channels = shape[-1]
+    whole = array.shape[-1] % channels == 0
+    rows = array.reshape(-1, channels) if whole else None
+    expected = whole and bool(np.all(rows - rows[:, :1] == np.arange(channels)))
+    expected = expected and bool(np.all(rows[:, 0] % channels == 0))
+    assert view.keeps_rows(channels) is expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_bijection_has_an_inverse(data):
+    shape = data.draw(st.sampled_from([(2, 3, 4), (4, 6), (2, 2, 2, 3), (3, 1, 4)]))
+    view, array = data.draw(chains(shape))
+    everything_once = array.size == prod(shape) and len(np.unique(array)) == array.size
+    assert view.is_bijection is everything_once
+    if everything_once:
+        np.testing.assert_array_equal(view.inverse(shape).apply(array), source(shape))
+        assert view.then(view.inverse(shape)) in (None, View.identity(shape))
+    else:
+        with pytest.raises(ValueError, match="no bijection"):
+            view.inverse(shape)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_permutations_are_recognised_and_nothing_else(data):
+    shape = data.draw(st.sampled_from([(2, 3, 4), (2, 2, 3), (1, 3, 1, 2), (4, 1, 4)]))
+    view, array = data.draw(chains(shape, most=2))
+    axes = view.as_permutation(shape)
+    if axes is not None:
+        np.testing.assert_array_equal(array, source(shape).transpose(axes))
+        return
+    every = itertools.permutations(range(len(shape)))
+    assert not any(np.array_equal(array, source(shape).transpose(axes)) for axes in every)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_restrict_reads_the_same_from_fewer_channels(data):
+    shape = data.draw(st.sampled_from([(3, 8), (2, 2, 6), (2, 12), (3, 1)]))
+    view, array = data.draw(chains(shape))
+    restricted = view.restrict(shape[-1])
+    if restricted is None:
+        return
+    channels, narrow = restricted
+    assert list(channels) == sorted(set((array % shape[-1]).reshape(-1).tolist()))
+    np.testing.assert_array_equal(narrow.apply(source(shape)[..., list(channels)]), array)
+
+
+def test_heads_of_a_fused_projection_are_restricted_to_their_own_channels():
+    """Heads of (query 2, key 2, value 4) channels each: the query's are 0, 1, 8, 9."""
+    fused = View.identity((1, 5, 16)).reshape((1, 5, 2, 8)).permute((0, 2, 1, 3))
+    query = fused.slice((0, 0, 0, 0), (1, 2, 5, 2))
+    channels, narrow = query.restrict(16)
+    assert channels == (0, 1, 8, 9)
+    assert narrow == View.identity((1, 5, 4)).reshape((1, 5, 2, 2)).permute((0, 2, 1, 3))
+
+
+def test_restrict_refuses_reads_that_run_from_row_to_row():
+    window = View.identity((2, 6)).slice((0, 3), (2, 6))
+    assert window.restrict(6) == ((3, 4, 5), View.identity((2, 3)))
+    assert View((4,), (1,), 4, (4,), 12).restrict(6) is None
+    assert View((2, 2), (7, 1), 0, (2, 2), 12).restrict(6) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_factors_read_then_move(data):
+    shape = data.draw(st.sampled_from([(3, 8), (2, 2, 6), (2, 3, 4), (3, 1)]))
+    view, array = data.draw(chains(shape))
+    first, second = view.factored(shape)
+    read = first.apply(source(shape))
+    assert len(np.unique(read)) == read.size
+    assert np.all(np.diff(read.reshape(-1)) > 0)
+    np.testing.assert_array_equal(second.apply(read), array)
+    if read.size == prod(shape):
+        assert first == View.identity(shape)
+
+
+def test_factors_of_overlapping_windows_are_the_identity_and_the_view():
+    windows = View((3, 3), (1, 1), 0, (3, 3), 5)
+    assert windows.factored((5,)) == (View.identity((5,)), windows)
