@@ -1,0 +1,286 @@
+"""Accuracy of integer models against the float ones they were made from.
+
+``python -m benchmarks.accuracy --model mobilevit_cifar --bits 8,6 --scaling none,qads``
+
+Every combination of the comma-separated options is quantized, compiled and run over all test
+images. A result is one JSON file under ``benchmarks/results``; a combination whose file is there
+is not run again (``--force`` does), so an interrupted series goes on where it stopped. At the
+end all results of the folder become ``accuracy.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import hyq_tvm
+from benchmarks.real_models import MODELS, RealModel, UnavailableError
+from benchmarks.significance import mcnemar, paired_difference, sqnr_db, wilson
+from hyq_tvm.errors import HyqError
+
+RESULTS = Path(__file__).with_name("results")
+PREFIX = "accuracy-"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination: which model, how it is quantized, and where it runs."""
+
+    model: str
+    bits: int = 8
+    scaling: str | None = "qads"
+    softmax: str = "linear_pot"
+    observer: str = "auto"
+    residual_bits: int | str = "auto"
+    target: str = "llvm"
+    simulate: bool = False
+
+    @property
+    def name(self) -> str:
+        """File name of the result, without its ending."""
+        how = "simulated" if self.simulate else self.target
+        parts = (self.model, f"a{self.bits}", self.scaling or "none", self.softmax, self.observer)
+        return PREFIX + "-".join((*parts, f"r{self.residual_bits}", how))
+
+    def config(self) -> Any:
+        """The library's configuration of this case."""
+        return hyq_tvm.QuantConfig(
+            scaling=self.scaling,
+            softmax=self.softmax,
+            activation_bits=self.bits,
+            observer=self.observer,
+            residual_bits=self.residual_bits,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured. Shares are in 0..1; intervals hold 95 %."""
+
+    case: Case
+    images: int
+    float_top1: float
+    integer_top1: float
+    integer_interval: tuple[float, float]
+    change: float
+    change_interval: tuple[float, float]
+    agreement: float
+    mcnemar_p: float
+    sqnr_db: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def compare(
+    case: Case,
+    labels: NDArray[np.int64],
+    exact: NDArray[np.float32],
+    integer: NDArray[np.float32],
+    seconds: dict[str, float],
+) -> Result:
+    """Judge integer logits [N,classes] against the float model's and against the classes [N]."""
+    exact_right = exact.argmax(1) == labels
+    integer_right = integer.argmax(1) == labels
+    change, low, high = paired_difference(exact_right, integer_right)
+    return Result(
+        case=case,
+        images=len(labels),
+        float_top1=float(exact_right.mean()),
+        integer_top1=float(integer_right.mean()),
+        integer_interval=wilson(int(integer_right.sum()), len(labels)),
+        change=change,
+        change_interval=(low, high),
+        agreement=float((exact.argmax(1) == integer.argmax(1)).mean()),
+        mcnemar_p=mcnemar(exact_right, integer_right),
+        sqnr_db=sqnr_db(exact, integer),
+        seconds=seconds,
+        versions={
+            name: importlib.metadata.version(name) for name in ("apache-tvm", "torch", "numpy")
+        },
+    )
+
+
+def logits(
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    batches: Iterator[NDArray[np.float32]],
+    images: int,
+    title: str,
+) -> NDArray[np.float32]:
+    """Outputs of ``run`` over all batches, [N,classes], with a progress bar."""
+    outputs = []
+    with tqdm(total=images, desc=title, unit="img", leave=False) as bar:
+        for batch in batches:
+            outputs.append(run(batch))
+            bar.update(len(batch))
+    return np.concatenate(outputs)
+
+
+def float_logits(model: RealModel) -> NDArray[np.float32]:
+    """What torch computes, [N,classes]."""
+
+    @torch.inference_mode()
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(model.module(torch.from_numpy(batch)).numpy())
+
+    return logits(run, model.test(), len(model.labels), f"{model.name} float")
+
+
+def measure(case: Case, model: RealModel, exact: NDArray[np.float32]) -> Result:
+    """Quantize, compile and run one case."""
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal start
+        now = time.perf_counter()
+        seconds[name], start = round(now - start, 2), now
+
+    imported = hyq_tvm.from_torch(model.module, (model.example(),))
+    lap("import")
+    quantized = hyq_tvm.quantize(imported, model.calibration(), config=case.config())
+    lap("quantize")
+    if case.simulate:
+        run: Any = hyq_tvm.simulate(quantized)
+    else:
+        run = hyq_tvm.compile(quantized, target=case.target)
+    lap("compile")
+    integer = logits(run, model.test(), len(model.labels), case.name)
+    lap("run")
+    return compare(case, model.labels, exact, integer, seconds)
+
+
+def markdown(results: list[Result]) -> str:
+    """A table of all results, the models in order and the best first within a width."""
+    lines = [
+        "# Integer against float, top-1 on real images",
+        "",
+        "| model | images | act. bits | scaling | softmax | observer | on | float | integer "
+        "| change (95 %) | agreement | McNemar p | SQNR dB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    key: Callable[[Result], Any] = lambda r: (r.case.model, -r.case.bits, -r.sqnr_db)  # noqa: E731
+    for r in sorted(results, key=key):
+        c = r.case
+        low, high = r.change_interval
+        where = "simulated" if c.simulate else c.target
+        lines.append(
+            f"| {c.model} | {r.images} | {c.bits} | {c.scaling or 'none'} | {c.softmax} "
+            f"| {c.observer} | {where} | {r.float_top1:.2%} | {r.integer_top1:.2%} "
+            f"| {100 * r.change:+.2f} ({100 * low:+.2f} .. {100 * high:+.2f}) "
+            f"| {r.agreement:.2%} | {r.mcnemar_p:.3g} | {r.sqnr_db:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def load_results(folder: Path) -> list[Result]:
+    """All results of a folder, by file name."""
+    loaded = []
+    for path in sorted(folder.glob(f"{PREFIX}*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        loaded.append(Result(**{**data, "case": Case(**data["case"])}))
+    return loaded
+
+
+def cases(options: argparse.Namespace) -> list[Case]:
+    """Every combination of the options, models outermost."""
+    product = itertools.product(
+        options.model, options.bits, options.scaling, options.softmax, options.observer
+    )
+    return [
+        Case(
+            model=model,
+            bits=int(bits),
+            scaling=None if scaling == "none" else scaling,
+            softmax=softmax,
+            observer=observer,
+            residual_bits=int(options.residual) if options.residual.isdigit() else options.residual,
+            target=options.target,
+            simulate=options.simulate,
+        )
+        for model, bits, scaling, softmax, observer in product
+    ]
+
+
+def run_model(name: str, wanted: list[Case], folder: Path) -> bool:
+    """Measure the cases of one model; says on stderr what could not be done and returns False."""
+    try:
+        model = MODELS[name]()
+    except UnavailableError as error:
+        print(f"{name}: skipped, {error}", file=sys.stderr)
+        return False
+    exact = float_logits(model)
+    done = True
+    for case in wanted:
+        try:
+            result = measure(case, model, exact)
+        except HyqError as error:
+            print(f"{case.name}: {type(error).__name__}: {error}", file=sys.stderr)
+            done = False
+            continue
+        text = json.dumps(asdict(result), indent=1) + "\n"
+        (folder / f"{case.name}.json").write_text(text, encoding="utf-8")
+        print(markdown([result]).splitlines()[-1], flush=True)
+    return done
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; unknown models and empty lists end the program with a message."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def several(text: str) -> list[str]:
+        return [part for part in text.split(",") if part]
+
+    parser.add_argument("--model", type=several, default=["digits"], help=f"of {list(MODELS)}")
+    parser.add_argument("--bits", type=several, default=["8"], help="activation bits")
+    parser.add_argument("--scaling", type=several, default=["none", "qads"])
+    parser.add_argument("--softmax", type=several, default=["linear_pot"])
+    parser.add_argument("--observer", type=several, default=["auto"])
+    parser.add_argument("--residual", default="auto", help="auto, 8 or 16 bits")
+    parser.add_argument("--target", default="llvm")
+    parser.add_argument(
+        "--simulate", action="store_true", help="float simulation, nothing compiled"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--force", action="store_true", help="measure again what is there")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.model) - set(MODELS))
+    if unknown:
+        parser.error(f"unknown models {unknown}; choose of {list(MODELS)}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is missing, write the table; 0 when everything asked for is there."""
+    options = parse(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    missing = [
+        case
+        for case in cases(options)
+        if options.force or not (options.out / f"{case.name}.json").exists()
+    ]
+    done = True
+    for name, group in itertools.groupby(missing, key=lambda case: case.model):
+        done = run_model(name, list(group), options.out) and done
+    table = markdown(load_results(options.out))
+    (options.out / "accuracy.md").write_text(table, encoding="utf-8")
+    print(table)
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import accuracy
+from benchmarks.accuracy import Case, compare, load_results, main, markdown, parse
+from benchmarks.real_models import MODELS, UnavailableError
+from hyq_tvm.errors import UnsupportedModelError
+
+LABELS = np.array([0, 1, 1, 0])
+EXACT = np.array([[2, 1], [0, 3], [1, 0], [4, 0]], dtype=np.float32)
+
+
+def result(case):
+    noisy = EXACT + np.float32([[-2, 0], [0, 0], [0, 0], [0, 0]])
+    return compare(case, LABELS, EXACT, noisy, {"run": 1.0})
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Cases that would have been measured; measuring itself is replaced."""
+    seen = []
+
+    def measure(case, model, exact):
+        seen.append(case)
+        return result(case)
+
+    monkeypatch.setattr(accuracy, "measure", measure)
+    monkeypatch.setattr(accuracy, "float_logits", lambda model: EXACT)
+    return seen
+
+
+def test_comparison():
+    found = result(Case("digits"))
+    assert (found.images, found.float_top1, found.integer_top1) == (4, 0.75, 0.5)
+    assert found.agreement == 0.75
+    assert found.change == -0.25
+    assert found.mcnemar_p == 1
+    assert found.sqnr_db == pytest.approx(10 * np.log10(31 / 4))
+    assert {"apache-tvm", "torch", "numpy"} == set(found.versions)
+
+
+def test_options_multiply(tmp_path):
+    options = parse(["--model", "digits,vit_tiny", "--bits", "8,6", "--scaling", "none,qads"])
+    found = accuracy.cases(options)
+    assert len(found) == len({case.name for case in found}) == 8
+    assert found[0] == Case("digits", 8, None)
+    assert found[-1] == Case("vit_tiny", 6, "qads")
+
+
+def test_residual_width_is_a_number_or_auto():
+    assert accuracy.cases(parse(["--residual", "16"]))[0].residual_bits == 16
+    assert accuracy.cases(parse([]))[0].residual_bits == "auto"
+
+
+def test_unknown_model_ends_with_a_message(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--model", "digits,lenet"])
+    assert "lenet" in capsys.readouterr().err
+
+
+def test_results_are_kept_and_not_measured_again(tmp_path, measured):
+    arguments = ["--scaling", "none,qads", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert len(measured) == 2
+    assert main([*arguments[:1], "none,qads,smoothquant", *arguments[2:]]) == 0
+    assert [case.scaling for case in measured] == [None, "qads", "smoothquant"]
+    assert main([*arguments, "--force"]) == 0
+    assert len(measured) == 5
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".json", ".json", ".md"]
+
+
+def test_results_load_as_they_were(tmp_path, measured):
+    main(["--out", str(tmp_path), "--scaling", "qads"])
+    (loaded,) = load_results(tmp_path)
+    assert json.dumps(loaded.__dict__, default=vars) == json.dumps(
+        result(Case("digits")).__dict__, default=vars
+    )
+    assert markdown([loaded]) in (tmp_path / "accuracy.md").read_text()
+
+
+def test_a_failing_case_leaves_the_others(tmp_path, measured, monkeypatch, capsys):
+    replaced = accuracy.measure
+
+    def measure(case, model, exact):
+        if case.scaling is None:
+            raise UnsupportedModelError("no such operator: fft")
+        return replaced(case, model, exact)
+
+    monkeypatch.setattr(accuracy, "measure", measure)
+    assert main(["--scaling", "none,qads", "--out", str(tmp_path)]) == 1
+    assert len(list(tmp_path.glob("*.json"))) == 1
+    assert "no such operator: fft" in capsys.readouterr().err
+
+
+def test_an_absent_model_is_skipped_with_a_reason(tmp_path, measured, monkeypatch, capsys):
+    def absent():
+        raise UnavailableError("the folder is missing")
+
+    monkeypatch.setitem(MODELS, "vit_tiny", absent)
+    assert main(["--model", "vit_tiny", "--out", str(tmp_path)]) == 1
+    assert measured == []
+    assert "vit_tiny: skipped, the folder is missing" in capsys.readouterr().err
+
+
+def test_table_is_ordered_and_readable():
+    low = result(Case("digits", 6, None))
+    text = markdown([low, result(Case("digits", 8, "qads"))])
+    rows = [line for line in text.splitlines() if line.startswith("| digits")]
+    assert "| 8 | qads |" in rows[0]
+    assert "| 6 | none |" in rows[1]
+    assert "| 75.00% | 50.00% | -25.00 (" in rows[0]
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_hard"])
+def test_embedded_models_have_matching_images_and_classes(name):
+    model = MODELS[name]()
+    batches = list(model.test())
+    assert sum(len(batch) for batch in batches) == len(model.labels)
+    assert all(batch.dtype == np.float32 for batch in batches)
+    assert model.example(2).shape == (2, 1, 32, 32)
+    first, again = next(model.calibration()), next(model.calibration())
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilevit_cifar", "vit_tiny"])
+def test_real_models_classify_their_first_images(shared, name):
+    import torch
+
+    model = MODELS[name]()
+    batch = next(model.test())
+    with torch.inference_mode():
+        found = model.module(torch.from_numpy(batch)).argmax(1).numpy()
+    assert np.mean(found == model.labels[: len(batch)]) > 0.7
