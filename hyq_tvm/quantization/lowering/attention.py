@@ -1,0 +1,111 @@
+"""Attention and stand-alone softmax: the exponential's constants come from the grids."""
+
+from __future__ import annotations
+
+import math
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from hyq_tvm.numerics.constants import quantize_attention_bias
+from hyq_tvm.numerics.softmax_tables import attention_constants
+from hyq_tvm.quantization.graph import Node
+from hyq_tvm.quantization.integer_program import Argument, Instruction
+from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
+from hyq_tvm.quantization.lowering.grid import Grid, Value
+from hyq_tvm.quantization.lowering.island import lower_island
+
+LOGIT_BITS = 16
+PROBABILITY = Grid(np.array([1 / 255]), 0, 0, 255, "uint8")
+"""The grid of normalised probabilities (docs/numerics.md, softmax)."""
+
+
+def lower_attention(builder: ProgramBuilder, node: Node) -> None:
+    """Q [..,N,D], k [..,M,D], v [..,M,E] -> [..,N,E] in one operator, the division deferred."""
+    layer = builder.layer(node)
+    if layer.softmax == "exact":
+        lower_island(builder, node)
+        return
+    q, k, v = (builder.symmetric(name) for name in node.inputs[:3])
+    version = builder.target(node.name)
+    planned = builder.grid(node.name, version)
+    grid = planned if planned.uniform else planned.covering(16)
+    constants = attention_constants(
+        scale_q=float(q.grid.scale[0]),
+        scale_k=float(k.grid.scale[0]),
+        scale_v=float(v.grid.scale[0]),
+        softmax_scale=float(node.attrs["scale"]),
+        scale_out=float(grid.scale[0]),
+        head_dim=q.shape[-1],
+        tokens=k.shape[-2],
+        kind=layer.softmax or "linear_pot",
+        weight_bits=layer.softmax_weight_bits,
+        fraction_bits=layer.softmax_fraction_bits,
+    )
+    batch = prod(q.shape[:-2])
+    bias = _bias(node, q, k)
+    arguments = [
+        *(value.argument((batch, *value.shape[-2:])) for value in (q, k, v)),
+        *(Argument.constant(constants[key]) for key in ("multiplier", "shift", "table")),
+        *bias,
+    ]
+    params: dict[str, Any] = {
+        "kind": layer.softmax or "linear_pot",
+        "weight_bits": layer.softmax_weight_bits,
+        "fraction_bits": layer.softmax_fraction_bits,
+        "has_bias": bool(bias),
+        "rescale_multiplier": int(constants["rescale_multiplier"]),
+        "rescale_shift": int(constants["rescale_shift"]),
+        "zero_point": grid.zero_point,
+        "low": grid.low,
+        "high": grid.high,
+        "dtype": grid.dtype,
+    }
+    shape = (batch, q.shape[-2], v.shape[-1])
+    made = builder.emit(
+        Instruction(
+            node.name + version,
+            "attention",
+            tuple(arguments),
+            params,
+            shape,
+            grid.dtype,
+            node.name,
+        )
+    )
+    value = Value(made, node.shape, grid)
+    builder.put(node.name, version, builder.requantized(value, planned, node.name + ":channels"))
+
+
+def _bias(node: Node, q: Value, k: Value) -> list[Argument]:
+    if "bias" not in node.params:
+        return []
+    scale = float(q.grid.scale[0]) * float(k.grid.scale[0]) * float(node.attrs["scale"])
+    steps = quantize_attention_bias(node.params["bias"], scale)
+    return [Argument.constant(steps.reshape(-1, *steps.shape[-2:]))]
+
+
+def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
+    """Softmax over the last axis to uint8 probabilities, from logits on the fine grid."""
+    layer = builder.layer(node)
+    if layer.softmax == "exact":
+        lower_island(builder, node)
+        return
+    source = node.inputs[0]
+    waiting = builder.pending.pop(source, None)
+    if waiting is None:
+        waiting = builder.identity(builder.value(source, NARROW), node.name)
+    fraction_bits = layer.softmax_fraction_bits
+    logits = waiting.requantized(Grid.symmetric(math.log(2) / 2**fraction_bits, LOGIT_BITS))
+    value = builder.emit_pending(logits, f"{node.name}:logits")
+    rows = (prod(node.shape[:-1]), node.shape[-1])
+    params = {
+        "kind": layer.softmax or "linear_pot",
+        "fraction_bits": fraction_bits,
+        "output": "uint8",
+    }
+    made = builder.emit(
+        Instruction(node.name, "softmax", (value.argument(rows),), params, rows, "uint8", node.name)
+    )
+    builder.put(node.name, NARROW, Value(made, node.shape, PROBABILITY))
