@@ -28,15 +28,15 @@ def check_integer_only(mod: tvm.IRModule, allow: Collection[str] = ()) -> list[s
     inputs or one. Raises ``FloatComputationError`` listing all offenders with their operators.
     """
     main = mod["main"]
-    labels = json.loads(str((mod.attrs or {}).get(LAYERS_ATTRIBUTE, "{}")))
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    layers = _layers(mod, bindings)
     readers = _readers(bindings, main.body.body)
     made = {binding.var for binding in bindings}
     offenders: dict[str, str] = {}
     for binding in bindings:
         reason = _float_reason(mod, binding, readers, made)
         if reason:
-            offenders.setdefault(_layer(labels, binding.var), reason)
+            offenders.setdefault(layers[binding.var], reason)
     refused = [f"{layer} ({why})" for layer, why in offenders.items() if layer not in allow]
     if refused:
         raise FloatComputationError(
@@ -51,9 +51,9 @@ def _float_reason(mod: Any, binding: Any, readers: dict[Any, list[Any]], made: s
     if isinstance(value, relax.Var) or _is_op(value, "relax.reshape"):
         return ""
     if not _is_op(value, "relax.call_tir"):
-        return str(value.op) if _is_float(binding.var) else ""
+        return str(value.op.name) if _is_float(binding.var) else ""
     function = mod[value.args[0]]
-    op = str((function.attrs or {}).get(OP_ATTRIBUTE, value.args[0].name_hint))
+    op = str((function.attrs or {}).get(OP_ATTRIBUTE, f"function {value.args[0].name_hint}"))
     if op == "dequantize":
         inner = [r for r in readers.get(binding.var, ()) if r is not None]
         return "" if not inner else "float result read inside the graph"
@@ -106,5 +106,13 @@ def _is_float(var: Any) -> bool:
     return str(getattr(var.ty, "dtype", "")).startswith("float")
 
 
-def _layer(labels: dict[str, list[str]], var: Any) -> str:
-    return labels[var.name][1] if var.name in labels else str(var.name)
+def _layers(mod: Any, bindings: list[Any]) -> dict[Any, str]:
+    """The layer of every variable; what a float island computes on the way has its result's."""
+    labels = json.loads(str((mod.attrs or {}).get(LAYERS_ATTRIBUTE, "{}")))
+    layers: dict[Any, str] = {}
+    following = ""
+    for binding in reversed(bindings):
+        name = binding.var.name
+        following = labels[name][1] if name in labels else following
+        layers[binding.var] = following or name
+    return layers

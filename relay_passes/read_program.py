@@ -61,7 +61,9 @@ class _Reader:
         elif value.op.same_as(tvm.ir.Op.get("relax.call_tir")):
             self._call(var, value)
         else:
-            raise FloatComputationError(f"{var.name}: {value.op} has no integer definition")
+            raise FloatComputationError(
+                f"{var.name}: {value.op.name} computes in float, and only integers have a golden model"
+            )
 
     def _call(self, var: Any, call: Any) -> None:
         attrs = self.mod[call.args[0]].attrs or {}
