@@ -31,7 +31,7 @@ def tensor_plan(low, high, bits=8, symmetric=False, alpha=None):
 
 
 def minmax_plan(graph, x, *, wide=(), alpha=None, bits=None, layers=None):
-    """8 bits everywhere, 16 as well for ``wide`` tensors and outputs; alpha: per-channel factors."""
+    """8 bits everywhere, also 16 for ``wide`` tensors and outputs; alpha: factors per channel."""
     values = float_values(graph, x)
     readers = graph.consumers()
     tensors = {}
