@@ -30,6 +30,10 @@ import hyq_tvm
 from benchmarks.real_models import MODELS, RealModel, UnavailableError
 from benchmarks.significance import mcnemar, paired_difference, sqnr_db, wilson
 from hyq_tvm.errors import HyqError
+from hyq_tvm.quantization.plan import QuantPlan
+from hyq_tvm.quantization.simulate import Simulator
+from relay_passes.extract_graph import extract_graph
+from relay_passes.quantize_graph import PLAN_ATTRIBUTE
 
 RESULTS = Path(__file__).with_name("results")
 PREFIX = "accuracy-"
@@ -152,14 +156,28 @@ def measure(case: Case, model: RealModel, exact: NDArray[np.float32]) -> Result:
     lap("import")
     quantized = hyq_tvm.quantize(imported, model.calibration(), config=case.config())
     lap("quantize")
+    run: Any
     if case.simulate:
-        run: Any = hyq_tvm.simulate(quantized)
+        run = simulation(imported, quantized)
     else:
         run = hyq_tvm.compile(quantized, target=case.target)
     lap("compile")
     integer = logits(run, model.test(), len(model.labels), case.name)
     lap("run")
     return compare(case, model.labels, exact, integer, seconds)
+
+
+def simulation(
+    imported: Any, quantized: Any
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The quantized model in float: [n,C,H,W] to [n,classes] for any n."""
+    plan = QuantPlan.from_json(str(quantized.attrs[PLAN_ATTRIBUTE]))
+    simulator = Simulator(extract_graph(imported), plan)
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([simulator.run(image[None])[0].numpy() for image in batch])
+
+    return run
 
 
 def markdown(results: list[Result]) -> str:

@@ -118,6 +118,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def tenths(value: float | None) -> str:
+    """A figure with one decimal, a dash for what is unknown."""
+    finite = value is not None and math.isfinite(value)
+    return f"{value:.1f}" if finite else number(value)
+
+
 def scale_text(scale: Sequence[float]) -> str:
     """One scale, or the span of per-channel ones."""
     if not scale:

@@ -7,6 +7,7 @@ variable of the template. Text stays text, so a reader can search and a phone ca
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from statistics import median
@@ -86,8 +87,12 @@ def softmax_errors(curves: Sequence[SoftmaxCurve]) -> str:
 
 
 def sqnr_waterfall(layers: Sequence[LayerRow]) -> str:
-    """SQNR of every layer in the order of execution, the worst ones named."""
-    known = [(i, row, row.sqnr_db) for i, row in enumerate(layers, 1) if row.sqnr_db is not None]
+    """SQNR of every layer in the order of execution, the worst named, infinite ones left out."""
+    known = [
+        (i, row, row.sqnr_db)
+        for i, row in enumerate(layers, 1)
+        if row.sqnr_db is not None and math.isfinite(row.sqnr_db)
+    ]
     worst = {i for i, _, _ in sorted(known, key=lambda item: item[2])[:_WORST]}
     with rc_context(_STYLE):
         figure, (axis,) = _figure(3.0)

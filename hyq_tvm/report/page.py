@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hyq_tvm.report import figures
-from hyq_tvm.report.data import Report, number, scale_text
+from hyq_tvm.report.data import Report, number, scale_text, tenths
 
 
 def render(report: Report) -> str:
@@ -23,6 +23,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["tenths"] = tenths
     environment.filters["scale"] = scale_text
     has_sqnr = any(row.sqnr_db is not None for row in report.layers)
     return environment.get_template("template.html.j2").render(

@@ -1,0 +1,8 @@
+"""``python -m hyq_tvm.demo``."""
+
+import sys
+
+from hyq_tvm.demo import main
+
+if __name__ == "__main__":
+    sys.exit(main())
