@@ -77,13 +77,15 @@ class Executable:
     """
 
     def __init__(
-        self, metadata: Metadata, plan: str, library: Library, *, run_code: bool = True
+        self, metadata: Metadata, plan: str, library: Library, *, refusal: str = ""
     ) -> None:
+        """``plan``: its JSON, or "" for a float model. ``refusal``: why it must not be run here."""
         self._metadata = metadata
         self._plan = plan
         self._library = library
         self._lock = threading.Lock()
-        self._machine = VirtualMachine(library.module()) if run_code else None
+        self._refusal = refusal
+        self._machine = None if refusal else VirtualMachine(library.module())
 
     def __call__(self, *inputs: NDArray[Any]) -> Outputs:
         """Float outputs for any number of samples; raises ``InputError`` on a wrong array."""
@@ -165,7 +167,7 @@ class Executable:
         self, function: str, arrays: Sequence[NDArray[Any]]
     ) -> tuple[NDArray[Any], ...]:
         if self._machine is None:
-            raise ArtifactError("loaded with run_code=False: load it again to run it")
+            raise ArtifactError(f"cannot run here: {self._refusal}")
         with self._lock:
             return self._machine.run(function, arrays)
 
@@ -201,8 +203,9 @@ def load(path: str | os.PathLike[str], run_code: bool = True) -> Executable:
     if run_code:
         artifact.check_host(checked.metadata, host_features())
     library = SavedLibrary(checked.library)
+    refusal = "" if run_code else "it was loaded with run_code=False"
     try:
-        return Executable(checked.metadata, checked.plan, library, run_code=run_code)
+        return Executable(checked.metadata, checked.plan, library, refusal=refusal)
     except (RuntimeError, AttributeError) as error:
         raise ArtifactError(f"{checked.library} holds no compiled model: {error}") from error
 

@@ -1,0 +1,235 @@
+"""The compiler driver: calibrate, quantize, check, schedule, build."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+import warnings
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tqdm import tqdm
+
+import hyq_tvm
+from hyq_tvm import module_facts as facts
+from hyq_tvm.artifact import Metadata, check_host, package_versions
+from hyq_tvm.errors import ArtifactError, CalibrationError, ConfigError, PlanError, TuningError
+from hyq_tvm.executable import Executable
+from hyq_tvm.images import ImageFolder, Prepare, Preprocessing
+from hyq_tvm.processor import host_features
+from hyq_tvm.quantization.config import QuantConfig
+from hyq_tvm.quantization.graph import Graph
+from hyq_tvm.quantization.plan import QuantPlan
+from hyq_tvm.quantization.planner import make_plan
+from hyq_tvm.targets import resolve
+from hyq_tvm.targets.backend import option_dict
+from relay_passes.add_integer_entry import add_integer_entry
+from relay_passes.check_integer_only import check_integer_only
+from relay_passes.extract_graph import extract_graph
+from relay_passes.quantize_graph import quantize_graph
+
+
+def quantize(
+    mod: tvm.IRModule,
+    calibration: Any = None,
+    config: QuantConfig | None = None,
+    *,
+    plan: QuantPlan | str | os.PathLike[str] | None = None,
+    preprocess: Prepare | None = None,
+    progress: bool = True,
+) -> tvm.IRModule:
+    """Turn a float module into an integer-only one that carries its plan.
+
+    mod: float Relax from ``from_torch``, ``from_onnx`` or elsewhere; static shapes, batch first.
+    calibration: images without labels. An array or tensor [n, ...] of float32, an iterable of such
+        batches (any n, read once), or a folder of pictures together with ``preprocess``.
+    config: choices (default: ``QuantConfig()``).
+    plan: use this plan, or plan file, and calibrate nothing.
+    preprocess: picture to float32 [3, height, width], such as ``hyq_tvm.images.Preprocessing``.
+    progress: show a progress bar on a terminal.
+
+    Raises ``UnsupportedModelError``, ``CalibrationError``, ``ConfigError``, ``PlanError`` (a plan
+    of another model) or ``AccumulatorOverflowError``.
+    """
+    facts.check_module(mod)
+    if facts.is_quantized(mod):
+        raise ConfigError("the module is quantized already: quantize the float module instead")
+    if plan is not None and (calibration is not None or config is not None):
+        raise ConfigError("a plan holds all choices: give plan=, or calibration= and config=")
+    if plan is None and calibration is None:
+        raise CalibrationError("calibration data is missing: give images, or a plan")
+    graph = extract_graph(mod)
+    if plan is None:
+        made = _calibrated_plan(graph, calibration, config or QuantConfig(), preprocess, progress)
+    else:
+        made = _given_plan(graph, plan)
+    quantized = quantize_graph(graph, made)
+    if isinstance(preprocess, Preprocessing):
+        quantized = facts.with_preprocessing(quantized, preprocess)
+    return quantized
+
+
+def compile(
+    mod: tvm.IRModule,
+    target: Any = "llvm",
+    calibration: Any = None,
+    config: QuantConfig | None = None,
+    records: str | os.PathLike[str] | None = None,
+    allow_float: Collection[str] = (),
+    *,
+    plan: QuantPlan | str | os.PathLike[str] | None = None,
+    preprocess: Prepare | None = None,
+    progress: bool = True,
+) -> Executable:
+    """Compile a module for a target.
+
+    mod: what ``quantize`` returned; or a float module, which is quantized first if ``calibration``
+        or ``plan`` is given. A float module without either is compiled in float, except that its
+        softmax becomes the linear one, with a warning.
+    target: ``"llvm"`` (this machine), a dictionary such as ``{"kind": "llvm", "mcpu": "znver4"}``,
+        or a TVM target.
+    records: a folder that ``tune`` wrote.
+    allow_float: names of layers that may compute in float; what that costs is in
+        ``metadata.float_operators``. A plan with softmax ``"exact"`` allows itself.
+
+    Raises ``TargetError``, ``FloatComputationError`` listing the layers that would compute in
+    float, ``ConfigError``, and what ``quantize`` raises.
+    """
+    started = time.perf_counter()
+    backend, tvm_target = resolve(target)
+    folder = _records_folder(records)
+    facts.check_module(mod)
+    if calibration is not None or plan is not None:
+        mod = quantize(
+            mod, calibration, config, plan=plan, preprocess=preprocess, progress=progress
+        )
+    elif config is not None:
+        raise ConfigError("config= chooses how to quantize: give calibration= as well")
+    integer = facts.is_quantized(mod)
+    layers = _float_layers(mod, allow_float) if integer else []
+    if not integer:
+        mod = _with_linear_softmax(mod)
+    specs = facts.input_specs(mod), facts.output_specs(mod)
+    built = backend.build(add_integer_entry(mod), tvm_target, folder)
+    metadata = Metadata(
+        *specs,
+        integer_only=integer and not layers,
+        target=option_dict(tvm_target),
+        machine=built.machine,
+        features=built.features,
+        versions={"hyq_tvm": hyq_tvm.__version__, **package_versions()},
+        float_operators=facts.float_costs(mod, layers),
+        notes={**facts.notes(mod), **built.notes, **_cost(started)},
+    )
+    refusal = _refusal(metadata)
+    return Executable(metadata, facts.plan_text(mod), built.library, refusal=refusal)
+
+
+def tune(
+    mod: tvm.IRModule,
+    target: Any = "llvm",
+    records: str | os.PathLike[str] = "records",
+    minutes: float = 30,
+) -> Path:
+    """Search faster schedules for a quantized module on this machine.
+
+    The results go to the folder ``records``, which ``compile(..., records=...)`` reads; an
+    interrupted search keeps what it found. Raises ``TuningError`` and ``TargetError``.
+    """
+    from schedules.tuning import tune as search
+
+    _, tvm_target = resolve(target)
+    facts.check_module(mod)
+    if not facts.is_quantized(mod):
+        raise TuningError("only quantized modules can be tuned: call hyq_tvm.quantize first")
+    if not minutes > 0:
+        raise ConfigError(f"minutes={minutes!r}: choose a positive number")
+    folder = Path(records)
+    search(mod, tvm_target, folder, minutes)
+    return folder
+
+
+def _calibrated_plan(
+    graph: Graph, calibration: Any, config: QuantConfig, prepare: Prepare | None, show: bool
+) -> QuantPlan:
+    batches, total = _batches(graph, calibration, prepare)
+    with tqdm(total=total, unit="image", desc="calibrating", disable=None if show else True) as bar:
+        return make_plan(graph, batches, config, progress=bar.update)
+
+
+def _batches(
+    graph: Graph, calibration: Any, prepare: Prepare | None
+) -> tuple[Iterable[Any], int | None]:
+    """Calibration data as an iterable of batches, and how many images there are if known."""
+    if isinstance(calibration, str | os.PathLike):
+        if prepare is None:
+            raise CalibrationError(
+                f"{calibration} is a folder: say how its pictures become arrays with preprocess=, "
+                "such as hyq_tvm.images.Preprocessing(size=(224, 224), resize=248)"
+            )
+        folder = ImageFolder(Path(calibration), prepare)
+        return folder, len(folder)
+    if isinstance(calibration, ImageFolder):
+        return calibration, len(calibration)
+    if hasattr(calibration, "shape"):
+        rank = len(graph.inputs[0].shape)
+        if len(calibration.shape) == rank:
+            return [calibration], int(calibration.shape[0])
+    return calibration, None
+
+
+def _given_plan(graph: Graph, plan: QuantPlan | str | os.PathLike[str]) -> QuantPlan:
+    made = plan if isinstance(plan, QuantPlan) else QuantPlan.load(plan)
+    if made.fingerprint != graph.fingerprint():
+        raise PlanError(
+            "the plan was made for another model (its fingerprint differs): weights, shapes and "
+            "batch size must be the same; calibrate again"
+        )
+    return made
+
+
+def _records_folder(records: str | os.PathLike[str] | None) -> Path | None:
+    if records is None:
+        return None
+    folder = Path(records)
+    if not folder.is_dir():
+        raise TuningError(f"{folder} is not a folder of tuning records: run hyq_tvm.tune first")
+    return folder
+
+
+def _float_layers(mod: tvm.IRModule, allow_float: Collection[str]) -> list[str]:
+    """Layers that compute in float with permission; raises ``FloatComputationError``."""
+    plan = QuantPlan.from_json(facts.plan_text(mod))
+    return check_integer_only(mod, allow={*allow_float, *facts.exact_softmax_layers(plan)})
+
+
+def _with_linear_softmax(mod: tvm.IRModule) -> tvm.IRModule:
+    from relay_passes.lower_linear_softmax import LowerLinearSoftmax
+
+    warnings.warn(
+        "compiling a float model: only its softmax becomes linear, everything else computes in "
+        "float. For an integer-only program pass calibration=, some 100 unlabelled images",
+        stacklevel=3,
+    )
+    return LowerLinearSoftmax()(mod)
+
+
+def _cost(started: float) -> dict[str, float]:
+    """What compiling took: seconds, and the most memory this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "compile_seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_mib": round(peak, 1),
+    }
+
+
+def _refusal(metadata: Metadata) -> str:
+    """Why this machine cannot run what it compiled; empty if it can."""
+    try:
+        check_host(metadata, host_features())
+    except ArtifactError as error:
+        return str(error)
+    return ""
