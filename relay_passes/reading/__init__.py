@@ -1,0 +1,1 @@
+"""Relax into the raw float graph, operator by operator."""
