@@ -29,9 +29,8 @@ def add(
     multiplier_bits: int = MULTIPLIER_BITS,
 ) -> te.Tensor:
     """A1: int8 or int16 operands that broadcast, multipliers ``[1]`` or ``[C]``. Block: add."""
-    width = _add_width(
-        (dtype_of(a), zero_point_a), (dtype_of(b), zero_point_b), multiplier_bits, shift
-    )
+    operands = ((a, zero_point_a), (b, zero_point_b))
+    width = _add_width(operands, multiplier_bits, shift, zero_point)
 
     def element(*index: Expr) -> Expr:
         scaled_a = _centred(a, index, zero_point_a, width) * at(multiplier_a, index).astype(width)
@@ -95,14 +94,14 @@ def _centred(x: te.Tensor, index: Sequence[Expr], zero_point: int, width: str = 
     return value - tirx.const(zero_point, width) if zero_point else value
 
 
-def _add_width(a: tuple[str, int], b: tuple[str, int], multiplier_bits: int, shift: int) -> str:
-    """Int32 where no operands of these dtypes can wrap it, given the multipliers' promise.
-
-    The last term is room for the output's zero point.
-    """
-    largest = (1 << multiplier_bits) - 1
-    reach = sum(max(abs(e - zero_point) for e in bounds(dtype)) for dtype, zero_point in (a, b))
-    return width_for(reach * largest + (1 << shift) + bounds("int16")[1])
+def _add_width(operands: Sequence[tuple[te.Tensor, int]], bits: int, shift: int, zero: int) -> str:
+    """Int32 where no operands of these dtypes and zero points can wrap it, else int64."""
+    reach = sum(
+        max(abs(end - zero_point) for end in bounds(dtype_of(tensor)))
+        for tensor, zero_point in operands
+    )
+    total = reach * ((1 << bits) - 1) + ((1 << shift) >> 1)
+    return width_for(total, (total >> shift) + abs(zero))
 
 
 def _broadcast(a: Sequence[Expr], b: Sequence[Expr]) -> tuple[int, ...]:

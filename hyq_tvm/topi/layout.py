@@ -9,7 +9,7 @@ from tvm import te, tirx
 from tvm.ir import Range
 from tvm.sym import Analyzer
 
-from hyq_tvm.numerics.reference.layout import view_bounds
+from hyq_tvm.numerics.reference.layout import check_view
 from hyq_tvm.topi.fixed_point import Expr, dtype_of
 from hyq_tvm.topi.registry import operator
 
@@ -46,9 +46,7 @@ def view(x: te.Tensor, *, shape: Sequence[int], strides: Sequence[int], offset: 
     Raises ``ValueError`` when the view reads outside ``x``.
     """
     sizes = [int(n) for n in x.shape]
-    low, high = view_bounds(shape, strides, offset)
-    if low < 0 or high >= prod(sizes):
-        raise ValueError(f"the view reads elements {low}..{high} of {prod(sizes)}")
+    check_view(prod(sizes), shape, strides, offset)
 
     def element(*index: Expr) -> Expr:
         analyzer = Analyzer()

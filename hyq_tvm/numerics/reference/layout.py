@@ -29,20 +29,22 @@ def view(
 
     Raises ``ValueError`` when the view reads outside ``x``.
     """
-    low, high = view_bounds(shape, strides, offset)
-    if low < 0 or high >= x.size:
-        raise ValueError(f"the view reads elements {low}..{high} of {x.size}")
+    check_view(x.size, shape, strides, offset)
     flat = np.ascontiguousarray(x).reshape(-1)[offset:]
     steps = tuple(stride * flat.itemsize for stride in strides)
     return as_strided(flat, tuple(shape), steps, writeable=False).copy()
 
 
-def view_bounds(shape: Sequence[int], strides: Sequence[int], offset: int) -> tuple[int, int]:
-    """Lowest and highest flat position that a view reads."""
-    if len(shape) != len(strides):
-        raise ValueError(f"a view of shape {shape} has strides {strides}")
-    reach = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
-    return offset + sum(r for r in reach if r < 0), offset + sum(r for r in reach if r > 0)
+def check_view(size: int, shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
+    """Raises ``ValueError`` unless the view stays within ``size`` elements.
+
+    Strides and offset are not negative: compilers get floor divisions of falling indices wrong.
+    """
+    if len(shape) != len(strides) or min((*strides, offset)) < 0:
+        raise ValueError(f"no view has shape {shape}, strides {strides} and offset {offset}")
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if last >= size:
+        raise ValueError(f"the view reads element {last} of {size}")
 
 
 @operator("pad")
