@@ -1,0 +1,14 @@
+"""Rules for CPUs, most special first; the last one takes every operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from schedules.llvm import default
+from schedules.rule import Rule
+
+
+def rules(target: Any) -> Sequence[Rule]:
+    """The rules that apply to ``target``, a ``tvm.target.Target`` of kind llvm."""
+    return (default.schedule,)

@@ -1,0 +1,71 @@
+"""What a rule sees of an operator, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """One argument of an operator: ``constant`` is its value where that is part of the module."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    constant: Array | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """One call of an operator of docs/architecture.md, "The integer module".
+
+    function: its unscheduled PrimFunc. output: the result's spec.
+    """
+
+    op: str
+    params: Mapping[str, Any]
+    arguments: tuple[Spec, ...]
+    output: Spec
+    function: Any
+
+    def constant(self, index: int) -> Array:
+        """The value of an argument; raises ``ValueError`` where it is no constant."""
+        value = self.arguments[index].constant
+        if value is None:
+            raise ValueError(f"argument {index} of {self.op} is no constant")
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A constant argument that a kernel wants, re-laid out from those of the operator."""
+
+    value: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A scheduled PrimFunc and its arguments, its output buffer excluded.
+
+    name: readable, without layer names, so that equal kernels are shared. arguments: an argument
+    of the operator by number, or a new constant.
+    """
+
+    name: str
+    function: Any
+    arguments: tuple[int | Constant, ...]
+
+
+Rule = Callable[[Workload, Any], Kernel | None]
+"""``rule(workload, target)``: the kernel, or None where the operator is not the rule's."""
