@@ -42,8 +42,9 @@ class ApplyDistributionScaling:
 
     alphas: name of a conv2d or matmul binding -> one positive factor per input channel. Weights
     must be constants; convolutions are NCHW/OIHW with one group, or depthwise.
-    Raises ``ConfigError`` naming a layer that is missing, has no constant weight, or whose
-    channel count is not the number of factors.
+    Raises ``ConfigError`` on factors that are not positive. A layer that is missing, has no
+    constant weight, or whose channel count is not the number of factors is named when the pass
+    runs; TVM's pass manager turns that ``ConfigError`` into a ``RuntimeError`` of its message.
     """
 
     def __init__(self, alphas: Mapping[str, Factors]) -> None:

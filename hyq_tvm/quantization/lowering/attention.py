@@ -15,6 +15,7 @@ from hyq_tvm.quantization.integer_program import Argument, Instruction
 from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
 from hyq_tvm.quantization.lowering.grid import Grid, Value
 from hyq_tvm.quantization.lowering.island import lower_island
+from hyq_tvm.quantization.plan import WIDE
 
 LOGIT_BITS = 16
 PROBABILITY = Grid(np.array([1 / 255]), 0, 0, 255, "uint8")
@@ -95,7 +96,7 @@ def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
     source = node.inputs[0]
     waiting = builder.pending.pop(source, None)
     if waiting is None:
-        waiting = builder.identity(builder.value(source, NARROW), node.name)
+        waiting = builder.identity(builder.value(source, WIDE), node.name)
     fraction_bits = layer.softmax_fraction_bits
     logits = waiting.requantized(Grid.symmetric(math.log(2) / 2**fraction_bits, LOGIT_BITS))
     value = builder.emit_pending(logits, f"{node.name}:logits")

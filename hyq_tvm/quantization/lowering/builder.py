@@ -17,7 +17,7 @@ from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan
 
 NARROW = ""
 UNIFORM_BITS = 16
-READS_WIDE = frozenset({"add", "layer_norm", "group_norm", "reduce", "avg_pool2d"})
+READS_WIDE = frozenset("add layer_norm group_norm reduce avg_pool2d softmax".split())
 PASSES_THROUGH = frozenset({"view", "concat", "pad", "max_pool2d"})
 
 
