@@ -62,7 +62,7 @@ class _Reader:
             self._call(var, value)
         else:
             raise FloatComputationError(
-                f"{var.name}: {value.op.name} computes in float, and only integers have a golden model"
+                f"{var.name}: {value.op.name} computes in float: it has no golden model"
             )
 
     def _call(self, var: Any, call: Any) -> None:
