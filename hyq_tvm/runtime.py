@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyq_tvm import native_log
 from hyq_tvm.errors import ArtifactError, TargetError
 
 FOLDER_VARIABLE = "HYQ_TVM_RUNTIME"
@@ -79,7 +80,8 @@ def load_library(path: Path) -> Any:
     import tvm_ffi
 
     try:
-        return tvm_ffi.load_module(str(path))
+        with native_log.filtered():
+            return tvm_ffi.load_module(str(path))
     except (RuntimeError, OSError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be loaded: {_first_line(error)}") from error
 
@@ -93,7 +95,8 @@ class VirtualMachine:
 
     def __init__(self, library: Any) -> None:
         ensure_loaded()
-        self._module = library["vm_load_executable"]()
+        with native_log.filtered():
+            self._module = library["vm_load_executable"]()
         self._module["vm_initialization"](_CPU, 0, _POOLED)
         self._buffers: dict[tuple[str, int], NDArray[Any]] = {}
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 import tvm
 from tvm.target import Target
 
+from hyq_tvm import native_log
 from hyq_tvm.errors import TargetError
 
 
@@ -26,9 +27,12 @@ class CompiledLibrary:
     def export(self, path: Path) -> None:
         """Link a shared library with the system's C compiler; raises ``OSError`` if that fails."""
         try:
-            self.executable.export_library(str(path))
-        except RuntimeError as error:
-            raise OSError(f"linking failed, is a C compiler installed? {error}") from error
+            with native_log.filtered():
+                self.executable.export_library(str(path))
+        except (RuntimeError, OSError) as error:
+            raise OSError(
+                f"linking failed (is a C compiler installed, is the disk full?): {error}"
+            ) from error
 
 
 @dataclass(frozen=True)
