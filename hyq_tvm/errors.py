@@ -43,3 +43,7 @@ class InputError(HyqError, ValueError):
 
 class TuningError(HyqError):
     """Tuning cannot run or its records cannot be read."""
+
+
+class DeviceProgramError(HyqError, ValueError):
+    """An accelerator program is damaged, illegal or made for another device."""
