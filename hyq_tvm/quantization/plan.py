@@ -76,7 +76,8 @@ class LayerPlan:
     alpha: per input channel factors of distribution scaling, already part of the input
     tensor's ``scale``; empty means none. alpha_cost: "free" or what it costs at run time.
     softmax, softmax_weight_bits, softmax_fraction_bits: kind, width of the unnormalised
-    weights and F of the power-of-two grid, of attention and softmax operators.
+    weights and F of the power-of-two grid, of attention and softmax operators;
+    softmax_logit_scale: the 8-bit logits' scale, which the kind ``"hyq"`` alone needs.
     """
 
     op: str
@@ -87,6 +88,7 @@ class LayerPlan:
     softmax: str = ""
     softmax_weight_bits: int = 8
     softmax_fraction_bits: int = 4
+    softmax_logit_scale: float = 0.0
 
 
 @dataclass(frozen=True)
