@@ -28,7 +28,6 @@ GOLDEN_IMAGES = 8
 """Images on which every output integer is compared with the NumPy model."""
 
 LATENCY_ROUNDS = 200
-CALIBRATION_BATCH = 32
 
 
 class GoldenMismatchError(hyq_tvm.HyqError):
@@ -109,7 +108,9 @@ def run_pipeline(console: Console) -> Outcome:
         outcome.imported = hyq_tvm.from_torch(outcome.model, (torch.zeros(INPUT_SHAPE),))
     with _step(console, outcome, "quantize", "Calibrate on 128 images and quantize", spin=False):
         outcome.quantized = hyq_tvm.quantize(
-            outcome.imported, calibration_batches(), config=hyq_tvm.QuantConfig()
+            outcome.imported,
+            to_input(load_split("calib").images),
+            config=hyq_tvm.QuantConfig(),
         )
     with _step(console, outcome, "compile", "Compile to integer-only machine code"):
         outcome.executable = hyq_tvm.compile(outcome.quantized, target="llvm")
@@ -121,13 +122,6 @@ def run_pipeline(console: Console) -> Outcome:
     with _step(console, outcome, "latency", "Time single images, float and integer in turn"):
         outcome.float_latency, outcome.integer_latency = measure_latency(outcome)
     return outcome
-
-
-def calibration_batches() -> Iterator[Float]:
-    """The embedded calibration images, in batches."""
-    images = to_input(load_split("calib").images)
-    for start in range(0, len(images), CALIBRATION_BATCH):
-        yield images[start : start + CALIBRATION_BATCH]
 
 
 def check_golden(executable: Any, program: Any) -> int:

@@ -15,6 +15,7 @@ from hyq_tvm.demo.data import load_split, to_input
 from hyq_tvm.demo.pipeline import Outcome
 from hyq_tvm.report import Card, Report, Table, write_report
 from hyq_tvm.report.inspection import channel_ranges, integer_sqnr, layer_rows
+from hyq_tvm.report.softmax_curves import softmax_curves
 from relay_passes.extract_graph import extract_graph
 
 TITLES = {"test": "clean", "hard": "turned, covered, noisy"}
@@ -112,6 +113,7 @@ def build_report(outcome: Outcome) -> Report:
         results=(accuracy_table(outcome), cost_table(outcome)),
         layers=layer_rows(outcome.program, plan, sqnr),
         ranges=channel_ranges(graph, plan, inspected),
+        softmax=softmax_curves(),
         facts=(
             ("Date", date.today().isoformat()),
             ("Processor", f"{processor_name()}, {os.cpu_count()} cores"),
