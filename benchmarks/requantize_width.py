@@ -20,7 +20,7 @@ from tvm import te, tirx
 from hyq_tvm.numerics.fixed_point import quantize_multiplier, requantize, rounding_shift, saturate
 from hyq_tvm.topi import fixed_point as expressions
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.integer[Any]]
 LOW, HIGH = -128, 127
 
 
@@ -29,7 +29,7 @@ def pre_shift(real: NDArray[np.float64]) -> Ints:
     return np.maximum(0, np.ceil(np.log2(2.0**8 / real / 2.0**15))).astype(np.int64)
 
 
-def to_16_bits(acc: Ints, real: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
+def to_16_bits(acc: Ints, real: NDArray[np.float64]) -> tuple[Ints, NDArray[Any]]:
     """The accumulator in 16 bits and the factor that is left."""
     shift = pre_shift(real)
     return saturate(rounding_shift(acc, shift), -(2**15), 2**15 - 1), np.ldexp(real, shift)
@@ -63,7 +63,7 @@ def r16_and_shift(acc: Ints, real: NDArray[np.float64]) -> Ints:
 
 def accumulators(
     rng: np.random.Generator, k: int, channels: int, samples: int
-) -> tuple[Ints, NDArray[np.float64]]:
+) -> tuple[Ints, NDArray[Any]]:
     """Sums of ``k`` products of random int8, and factors that spread them over int8."""
     deviation = 74.0 * 40.0 * np.sqrt(k) * np.exp2(rng.uniform(-1, 1, channels))
     acc = np.rint(rng.normal(size=(samples, channels)) * deviation).astype(np.int64)

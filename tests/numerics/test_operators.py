@@ -88,12 +88,13 @@ def test_windows_larger_than_the_image_are_an_error():
         output_size(2, 0, 0, 3, 1)
 
 
-@pytest.mark.parametrize("k", [1, 7, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("k", [1, 7, 1023, 1024, 1025, 1041, 5001])
 def test_n4_products_are_exact_at_every_width(k):
-    # The largest magnitudes there are, so that any rounding of a partial sum would show.
+    # The largest magnitudes there are, even and odd (127 * 127 * 1041 is odd and above 2^24), so
+    # that any rounding of a partial sum would show.
     a = np.full((3, k), -128, np.int8)
     b = np.stack([np.full(k, -128, np.int8), np.full(k, 127, np.int8), int8(k)])
-    a[1] = int8(k)
+    a[1], a[2] = int8(k), 127
     exact = a.astype(np.int64) @ b.astype(np.int64).T
     np.testing.assert_array_equal(exact_matmul(a, b), exact)
 

@@ -244,6 +244,7 @@ def test_n2_edges(assert_twins):
     assert_twins(
         {
             "quantize": ("quantize", {"scale": scale, **narrow}, [x]),
+            "quantize, exact ties": ("quantize", {"scale": 0.5, **narrow}, [steps / 4]),
             "quantize, list": ("quantize", {"scale": [scale], **wide}, [x]),
             "quantize, channels": (
                 "quantize", {"scale": channels, **narrow}, [x[-4005:].reshape(-1, 5)],
