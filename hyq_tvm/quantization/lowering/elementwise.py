@@ -124,6 +124,7 @@ def _add(builder: ProgramBuilder, node: Node, a: Value, b: Value, grid: Grid) ->
         "zero_point_a": a.grid.zero_point,
         "zero_point_b": b.grid.zero_point,
         "shift": shift,
+        "multiplier_bits": ADD_BITS,
         "zero_point": grid.zero_point,
         "low": grid.low,
         "high": grid.high,
