@@ -1,6 +1,7 @@
 """Executables: any number of samples, clear refusals, and the same bits after saving."""
 
 import json
+import sysconfig
 import threading
 from pathlib import Path
 
@@ -190,9 +191,6 @@ def test_a_library_that_is_none_is_refused(exe, tmp_path, code):
 
 
 def test_a_foreign_library_is_refused(exe, tmp_path):
-    import ctypes.util
-    import sysconfig
-
     foreign = next(Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so"))
     path = tmp_path / "m"
     artifact.write_artifact(path, exe.metadata, "", SavedLibrary(foreign).export)

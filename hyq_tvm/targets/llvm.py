@@ -48,9 +48,7 @@ def host_options() -> dict[str, Any]:
 
 def build(module: tvm.IRModule, target: Any, records: Path | None) -> Built:
     """Schedule and compile ``module``; ``records``: a folder of the user's tuning records."""
-    apply = getattr(schedules, "apply", None)
-    scheduled = apply(module, target, records) if apply else module
-    executable = tvm.compile(scheduled, target=target)
+    executable = tvm.compile(schedules.apply(module, target, records), target=target)
     machine = _machine(target)
     needed = needed_features(codegen.llvm_get_cpu_features(target), machine)
     return Built(CompiledLibrary(executable), machine, needed, {})
