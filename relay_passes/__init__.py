@@ -6,5 +6,6 @@ pipeline; the functions that take a model to integers are in ``extract_graph``, 
 """
 
 from relay_passes.apply_distribution_scaling import ApplyDistributionScaling
+from relay_passes.lower_linear_softmax import LowerLinearSoftmax
 
-__all__ = ["ApplyDistributionScaling"]
+__all__ = ["ApplyDistributionScaling", "LowerLinearSoftmax"]

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from hyq_tvm.errors import PlanError
 from hyq_tvm.numerics.constants import quantize_attention_bias
-from hyq_tvm.numerics.softmax_tables import attention_constants
+from hyq_tvm.numerics.softmax_tables import GRID_KINDS, attention_constants
 from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.integer_program import Argument, Instruction
 from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
 from hyq_tvm.quantization.lowering.grid import Grid, Value
 from hyq_tvm.quantization.lowering.island import lower_island
-from hyq_tvm.quantization.plan import WIDE
+from hyq_tvm.quantization.plan import WIDE, LayerPlan
 
 LOGIT_BITS = 16
 PROBABILITY = Grid(np.array([1 / 255]), 0, 0, 255, "uint8")
@@ -43,6 +44,7 @@ def lower_attention(builder: ProgramBuilder, node: Node) -> None:
         kind=layer.softmax or "linear_pot",
         weight_bits=layer.softmax_weight_bits,
         fraction_bits=layer.softmax_fraction_bits,
+        logit_scale=_logit_scale(layer, node) if layer.softmax == "hyq" else None,
     )
     batch = prod(q.shape[:-2])
     bias = _bias(node, q, k)
@@ -87,6 +89,12 @@ def _bias(node: Node, q: Value, k: Value) -> list[Argument]:
     return [Argument.constant(steps.reshape(-1, *steps.shape[-2:]))]
 
 
+def _logit_scale(layer: LayerPlan, node: Node) -> float:
+    if layer.softmax_logit_scale <= 0:
+        raise PlanError(f"{node.name}: softmax kind 'hyq' needs softmax_logit_scale in the plan")
+    return layer.softmax_logit_scale
+
+
 def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
     """Softmax over the last axis to uint8 probabilities, from logits on the fine grid."""
     layer = builder.layer(node)
@@ -97,15 +105,16 @@ def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
     waiting = builder.pending.pop(source, None)
     if waiting is None:
         waiting = builder.identity(builder.value(source, WIDE), node.name)
-    fraction_bits = layer.softmax_fraction_bits
-    logits = waiting.requantized(Grid.symmetric(math.log(2) / 2**fraction_bits, LOGIT_BITS))
-    value = builder.emit_pending(logits, f"{node.name}:logits")
+    kind = layer.softmax or "linear_pot"
+    params: dict[str, Any] = {"kind": kind, "output": "uint8"}
+    if kind == "hyq":
+        grid = Grid.symmetric(_logit_scale(layer, node), 8)
+        params["scale"] = float(grid.scale[0])
+    else:
+        params["fraction_bits"] = layer.softmax_fraction_bits if kind in GRID_KINDS else 8
+        grid = Grid.symmetric(math.log(2) / 2 ** params["fraction_bits"], LOGIT_BITS)
+    value = builder.emit_pending(waiting.requantized(grid), f"{node.name}:logits")
     rows = (prod(node.shape[:-1]), node.shape[-1])
-    params = {
-        "kind": layer.softmax or "linear_pot",
-        "fraction_bits": fraction_bits,
-        "output": "uint8",
-    }
     made = builder.emit(
         Instruction(node.name, "softmax", (value.argument(rows),), params, rows, "uint8", node.name)
     )
