@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.quantization.graph import Graph
+from relay_passes.canonical.drop_broadcasts import drop_broadcasts
+from relay_passes.canonical.fold_affine import fold_affine
+from relay_passes.canonical.fold_matmul_scale import fold_matmul_scale
+from relay_passes.canonical.fuse_attention import fuse_attention
+from relay_passes.canonical.fuse_views import fuse_views
+from relay_passes.canonical.merge_constants import merge_constants
+from relay_passes.canonical.merge_duplicates import merge_duplicates
+from relay_passes.canonical.sink_views import sink_views
+from relay_passes.canonical.split_projections import split_projections
+from relay_passes.canonical.sums_to_matmul import sums_to_matmul
 from relay_passes.reading import arithmetic, layout, network
 from relay_passes.reading.reader import Reader
 
 HANDLERS = {**layout.HANDLERS, **arithmetic.HANDLERS, **network.HANDLERS}
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: tuple[Pass, ...] = (
+    sink_views,
+    fuse_views,
+    drop_broadcasts,
+    merge_duplicates,
+    merge_constants,
+    split_projections,
+    fold_affine,
+    fold_matmul_scale,
+    sums_to_matmul,
+    fuse_attention,
+)
+"""Repeated in this order until none of them changes the graph."""
+
+MOST_ROUNDS = 50
 
 
 def read_graph(mod: Any) -> Graph:
@@ -19,6 +48,17 @@ def read_graph(mod: Any) -> Graph:
     return Reader(HANDLERS).read(mod["main"])
 
 
+def canonicalize(graph: Graph) -> Graph:
+    """Apply ``PASSES`` until the graph stays as it is."""
+    for _ in range(MOST_ROUNDS):
+        before = graph
+        for apply in PASSES:
+            graph = apply(graph)
+        if graph is before:
+            return graph
+    raise AssertionError(f"the graph is still changing after {MOST_ROUNDS} rounds")
+
+
 def extract_graph(mod: Any) -> Graph:
     """The canonical float graph of a Relax module (see hyq_tvm/quantization/graph.py)."""
-    return read_graph(mod)
+    return canonicalize(read_graph(mod))

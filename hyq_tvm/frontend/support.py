@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,12 @@ def check_operators(mod: tvm.IRModule) -> None:
         if what and what not in OPERATORS and binding.var in varying:
             found.append(f"{what.removeprefix(PLACEHOLDER)} at {binding.var.name}")
     if found:
-        raise UnsupportedModelError("unsupported operators:\n  " + "\n  ".join(sorted(found)))
+        raise unsupported(found)
+
+
+def unsupported(operators: Iterable[str]) -> UnsupportedModelError:
+    """The error that lists operators, each with the place it comes from."""
+    return UnsupportedModelError("unsupported operators:\n  " + "\n  ".join(sorted(operators)))
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:
@@ -70,6 +75,8 @@ def check_finite(name: str, array: NDArray[Any]) -> None:
 
 
 def _operator(value: Any) -> str:
+    if isinstance(value, relax.If):
+        return "relax.If"
     if not isinstance(value, relax.Call):
         return ""
     if value.op.name == "relax.call_pure_packed":
@@ -86,6 +93,8 @@ def _variables(value: Any, skip_condition: bool = False) -> Iterator[Any]:
         children = value.fields
     elif isinstance(value, relax.TupleGetItem):
         children = (value.tuple_value,)
+    elif isinstance(value, relax.If):
+        children = (value.cond,)
     elif isinstance(value, relax.Call):
         children = value.args[1:] if skip_condition else value.args
     for child in children:

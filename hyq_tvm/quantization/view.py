@@ -61,6 +61,11 @@ class View:
         """The view that gives a tensor of ``shape`` back as it is."""
         return _plain(shape, range(len(shape)), shape)
 
+    @classmethod
+    def permutation(cls, shape: Sequence[int], axes: Sequence[int]) -> View:
+        """The view that permutes the axes of a tensor of ``shape``."""
+        return _plain(shape, axes, [shape[a] for a in axes])
+
     @property
     def size(self) -> int:
         """Number of elements of the output."""
@@ -128,8 +133,59 @@ class View:
                 return None
             axes.append(axis)
             del free[axis]
-        same = View.identity(source_shape).permute(axes) == self
+        same = View.permutation(source_shape, axes) == self
         return tuple(axes) if same else None
+
+    def as_permuted_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """A shape of the source, and the permutation of it that makes the output; if there is one.
+
+        The shape has one axis for each of the output's, so that what runs over an axis of the
+        output runs over an axis of the source under that shape.
+        """
+        strides = [self._uniform_stride(axis) for axis in range(len(self.out_shape))]
+        if not self.is_bijection or None in strides:
+            return None
+        axes = range(len(strides))
+        order = sorted(axes, key=lambda a: (-(strides[a] or 0), self.out_shape[a], a))
+        shape = tuple(self.out_shape[a] for a in order)
+        permutation = tuple(order.index(a) for a in axes)
+        same = View.permutation(shape, permutation) == self
+        return (shape, permutation) if same else None
+
+    def grouped(self) -> tuple[tuple[int, ...], ...] | None:
+        """For every axis of the output the lengths of the atoms that make it up.
+
+        ``None`` where an atom lies across the boundary of two axes.
+        """
+        atoms = [n for n in self.shape if n > 1]
+        groups: list[tuple[int, ...]] = []
+        for length in reversed(self.out_shape):
+            group: list[int] = []
+            while length > 1:
+                atom = atoms.pop()
+                step = min(atom, length)
+                if atom % step or length % step:
+                    return None
+                group.insert(0, step)
+                length //= step
+                if atom > step:
+                    atoms.append(atom // step)
+            groups.insert(0, tuple(group))
+        return tuple(groups)
+
+    def narrowed(self) -> View:
+        """The same read with axes of length 1 where the output merely repeats itself."""
+        ends = tuple(
+            1 if n > 1 and self._uniform_stride(axis) == 0 else n
+            for axis, n in enumerate(self.out_shape)
+        )
+        return self.slice((0,) * len(ends), ends) or self
+
+    def _uniform_stride(self, axis: int) -> int | None:
+        """The distance in the source of neighbours along an axis, if it is the same for all."""
+        ends = tuple(n if a == axis else 1 for a, n in enumerate(self.out_shape))
+        along = self.slice((0,) * len(ends), ends)
+        return along.strides[0] if along is not None and len(along.strides) == 1 else None
 
     def restrict(self, channels: int) -> tuple[tuple[int, ...], View] | None:
         """The channels that are read, and the same read from a source that holds only these.
@@ -197,7 +253,7 @@ class View:
         """Output axis ``i`` becomes what axis ``axes[i]`` was."""
         if sorted(axes) != list(range(len(self.out_shape))):
             raise ValueError(f"{tuple(axes)} is no permutation of {len(self.out_shape)} axes")
-        return self.then(_plain(self.out_shape, axes, [self.out_shape[a] for a in axes]))
+        return self.then(View.permutation(self.out_shape, axes))
 
     def reshape(self, shape: Sequence[int]) -> View:
         """The same elements in the same order under another shape; always expressible."""

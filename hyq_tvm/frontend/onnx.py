@@ -1,0 +1,199 @@
+"""ONNX models into float Relax modules."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from hyq_tvm.errors import UnsupportedModelError
+from hyq_tvm.frontend.labels import Labels
+from hyq_tvm.frontend.support import (
+    check_finite,
+    check_operators,
+    placeholder,
+    unsupported,
+)
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def from_onnx(model: Any, input_shapes: Shapes | None = None) -> tvm.IRModule:
+    """Import an ONNX model, given as a path or as a loaded ``onnx.ModelProto``.
+
+    input_shapes: shape by input name, where the model leaves one open. Weights become constants.
+    Bindings are named after the ONNX nodes, or after the module path of their weight where the
+    exporter kept it (``stages.0.conv1.weight``).
+
+    Raises ``UnsupportedModelError`` when the ``onnx`` package or the file is missing, when it is not
+    ONNX, for open shapes and unknown input names, for weights that are not finite (naming the
+    tensor), and for operators that cannot be handled, all at once, each with its node's name.
+    """
+    proto = _load(model)
+    for weight in proto.graph.initializer:
+        check_finite(weight.name, _array(weight))
+    return _import(proto, _shapes(proto, input_shapes or {}))
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise UnsupportedModelError(
+            "reading ONNX needs the onnx package: pip install 'hyq-tvm[onnx]'"
+        ) from error
+    return onnx
+
+
+def _array(tensor: Any) -> Any:
+    return _onnx().numpy_helper.to_array(tensor)
+
+
+def _load(model: Any) -> Any:
+    onnx = _onnx()
+    if isinstance(model, onnx.ModelProto):
+        return model
+    if not isinstance(model, (str, os.PathLike)):
+        raise UnsupportedModelError(
+            f"from_onnx takes a path or an onnx.ModelProto, not {type(model).__name__}"
+        )
+    path = Path(model)
+    if not path.is_file():
+        raise UnsupportedModelError(f"{path}: no such file")
+    try:
+        proto = onnx.load(str(path))
+        onnx.checker.check_model(proto)
+    except Exception as error:
+        raise UnsupportedModelError(f"{path}: not a valid ONNX model ({error})") from error
+    return proto
+
+
+def _shapes(proto: Any, given: Shapes) -> dict[str, list[int]]:
+    """The static shape of every input that is not a weight."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in weights]
+    unknown = sorted(set(given) - {value.name for value in inputs})
+    if unknown:
+        names = [value.name for value in inputs]
+        raise UnsupportedModelError(f"the model has no inputs {unknown}; its inputs are {names}")
+    shapes: dict[str, list[int]] = {}
+    for value in inputs:
+        declared = [
+            dim.dim_value or dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim
+        ]
+        shapes[value.name] = _static(value.name, declared, given.get(value.name))
+    return shapes
+
+
+def _static(name: str, declared: list[Any], given: Sequence[int] | None) -> list[int]:
+    if given is None:
+        if not all(isinstance(length, int) for length in declared):
+            raise UnsupportedModelError(
+                f"input {name!r} has the open shape {declared}: "
+                f"give input_shapes={{{name!r}: (...)}}"
+            )
+        return declared
+    if len(given) != len(declared) or any(
+        isinstance(d, int) and d != g for d, g in zip(declared, given, strict=True)
+    ):
+        raise UnsupportedModelError(
+            f"input {name!r}: {list(given)} does not fit the declared {declared}"
+        )
+    return [int(length) for length in given]
+
+
+def _import(proto: Any, shapes: dict[str, list[int]]) -> tvm.IRModule:
+    importer = _importer(proto, shapes)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            mod = importer.from_onnx(proto.graph, _opset(proto))
+    except Exception as error:
+        if importer.missing:
+            raise unsupported(importer.missing) from error
+        where = importer.labels.current or "the model"
+        raise UnsupportedModelError(f"{where}: the node cannot be imported ({error})") from error
+    mod = importer.labels.apply(mod)
+    check_operators(mod)
+    return mod
+
+
+def _opset(proto: Any) -> int:
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    return int(max(versions, default=1))
+
+
+def _importer(proto: Any, shapes: dict[str, list[int]]) -> Any:
+    """TVM's importer, with labels and with stand-ins for unknown operators."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    types = _inferred_types(proto, shapes)
+
+    class Importer(onnx_frontend.ONNXGraphImporter):
+        """Its methods replace those of TVM's importer of the same names."""
+
+        def __init__(self) -> None:
+            super().__init__(shapes, "float32", False, True)
+            self.labels = Labels()
+            self.labels.watch(self.bb)
+            self.missing: list[str] = []
+            self._known = {*onnx_frontend._get_convert_map(), "If", "Constant"}
+            self._node: Any = None
+
+        def _check_for_unsupported_ops(self, graph: Any) -> None:
+            """Refuse nothing: stand-ins let the import name all that is unsupported."""
+
+        def _parse_value_proto(self, value_proto: Any) -> Any:
+            if hasattr(value_proto, "op_type"):
+                self._node = value_proto
+                self.labels.current = _label(value_proto)
+            return super()._parse_value_proto(value_proto)
+
+        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+            if op_name not in self._known:
+                return self._stand_in(op_name, inputs)
+            value = super()._convert_operator(op_name, inputs, attrs, opset)
+            # A call that stays unbound would be bound anew, without a name, by each reader.
+            return self.bb.emit(value) if isinstance(value, relax.Call) else value
+
+        def _stand_in(self, op_name: str, inputs: Any) -> Any:
+            self.missing.append(f"{op_name} at {self.labels.current}")
+            args = [value for value in inputs if isinstance(value, relax.Expr)]
+            guess = args[0].ty if args else relax.ObjectType()
+            outputs = [types.get(name, guess) for name in self._node.output]
+            type_ = outputs[0] if len(outputs) == 1 else relax.TupleType(outputs)
+            return placeholder(self.bb, op_name, args, type_)
+
+    return Importer()
+
+
+def _label(node: Any) -> str:
+    """The module path of a node's weight where the exporter kept it, else the node's name."""
+    paths = [name.removesuffix(".weight") for name in node.input if name.endswith(".weight")]
+    return str(paths[0] if paths else node.name or node.output[0])
+
+
+def _inferred_types(proto: Any, shapes: dict[str, list[int]]) -> dict[str, Any]:
+    """Types of intermediate tensors, as far as ONNX can tell."""
+    onnx = _onnx()
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    for value in fixed.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for dim, length in zip(dims, shapes.get(value.name, ()), strict=False):
+            dim.dim_value = length
+    types = {}
+    for value in onnx.shape_inference.infer_shapes(fixed).graph.value_info:
+        tensor = value.type.tensor_type
+        shape = [dim.dim_value for dim in tensor.shape.dim]
+        if tensor.elem_type and all(shape):
+            dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            types[value.name] = relax.TensorType(shape, dtype)
+    return types

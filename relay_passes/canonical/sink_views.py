@@ -1,0 +1,185 @@
+"""Moves layout changes behind the operators that do not care, until they meet and cancel.
+
+A network in channels-first order computes between a permutation to channels-last, before each
+convolution, and one back, behind it. Each operator here runs on the tensor before the permutation
+back instead, and the permutation follows it, up to the next convolution's, which undoes it.
+
+A view moves only if it tears channels apart. One that moves whole rows of channels, as the
+unfolding of patches or the merging of heads, stays: behind it the last axis is the channels still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hyq_tvm.quantization.graph import Graph, Node
+from hyq_tvm.quantization.view import View
+from relay_passes.canonical.builder import Builder, rewrite
+from relay_passes.canonical.constants import before_view
+
+
+def sink_views(graph: Graph) -> Graph:
+    """Move views behind elementwise operators, concats, reductions and pads."""
+    return rewrite(graph, _sink)
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """A tensor that ``view`` makes from ``read(source)``; ``shape`` is that of ``read``."""
+
+    source: str
+    read: View
+    view: View
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.read.out_shape
+
+    @property
+    def axes(self) -> tuple[int, ...] | None:
+        return self.view.as_permutation(self.shape)
+
+    def before(self, new: Builder, name: str) -> str:
+        """The tensor that the view is applied to."""
+        return new.view(self.source, self.read, f"{name}.read")
+
+
+def _behind(new: Builder, name: str) -> _Behind | None:
+    """How a tensor comes out of a view that tears channels apart; ``None`` if it does not."""
+    node = new[name]
+    if node.op != "view" or not new[node.inputs[0]].shape:
+        return None
+    read, view = node.attrs["view"].factored(new[node.inputs[0]].shape)
+    if view.keeps_rows(read.out_shape[-1]) or not view.is_bijection:
+        return None
+    return _Behind(node.inputs[0], read, view)
+
+
+def _sink(new: Builder, node: Node) -> str | None:
+    rules = {
+        "unary": _sink_unary,
+        "add": _sink_binary,
+        "multiply": _sink_binary,
+        "concat": _sink_concat,
+        "reduce": _sink_reduce,
+        "pad": _sink_pad,
+    }
+    return rules[node.op](new, node) if node.op in rules else None
+
+
+def _sink_unary(new: Builder, node: Node) -> str | None:
+    behind = _behind(new, node.inputs[0])
+    if behind is None:
+        return None
+    inputs = (behind.before(new, node.name),)
+    name = new.emit(node.with_(inputs=inputs, shape=behind.shape))
+    return new.view(name, behind.view, f"{node.name}.view")
+
+
+def _sink_binary(new: Builder, node: Node) -> str | None:
+    behind = [_behind(new, name) for name in node.inputs]
+    whole = [b for b in behind if b is not None and b.view.out_shape == node.shape]
+    # Between two orders, that of a mere permutation of axes is the one to compute in: the other
+    # operand's view, as an unfolding of patches, then moves rows and no longer single channels.
+    for moved in sorted(whole, key=lambda b: b.axes is None):
+        sunk = _sink_constant(new, node, moved) if node.params else _sink_pair(new, node, moved)
+        if sunk is not None:
+            return sunk
+    return None
+
+
+def _sink_constant(new: Builder, node: Node, behind: _Behind) -> str:
+    const = before_view(node.params["const"], behind.view, behind.shape)
+    inputs = (behind.before(new, node.name),)
+    name = new.emit(node.with_(inputs=inputs, shape=behind.shape, params={"const": const}))
+    return new.view(name, behind.view, f"{node.name}.view")
+
+
+def _sink_pair(new: Builder, node: Node, behind: _Behind) -> str | None:
+    """Undo the view on both operands, if that costs nothing, and redo it on the result."""
+    undo, may_move = behind.view.inverse(behind.shape), behind.axes is not None
+    inputs = []
+    for name in node.inputs:
+        undone = _undone(new[name], undo, node.shape, may_move)
+        if undone is None:
+            return None
+        inputs.append(undone)
+    names = tuple(new.view(source, view, f"{node.name}.view") for source, view in inputs)
+    name = new.emit(node.with_(inputs=names, shape=behind.shape))
+    return new.view(name, behind.view, f"{node.name}.view")
+
+
+def _undone(
+    operand: Node, undo: View, shape: tuple[int, ...], may_move: bool
+) -> tuple[str, View] | None:
+    """Source and view of an operand, broadcast to ``shape``, before the view that ``undo`` undoes.
+
+    ``None`` where data would have to move that has not moved before; ``may_move`` lets a view that
+    moves data turn into another one that does.
+    """
+    own, source = View.identity(operand.shape), operand.name
+    if operand.op == "view":
+        own, source = operand.attrs["view"], operand.inputs[0]
+    wide = own.broadcast_to(shape)
+    merged = wide and wide.then(undo)
+    if merged is None:
+        return None
+    narrow = merged.narrowed()
+    idle = narrow == View.identity(narrow.out_shape) or narrow.is_identity
+    return (source, narrow) if idle or (may_move and not own.is_identity) else None
+
+
+def _sink_concat(new: Builder, node: Node) -> str | None:
+    parts = [_behind(new, name) for name in node.inputs]
+    axes = parts[0].axes if parts[0] else None
+    if axes is None or not all(part and part.axes == axes for part in parts):
+        return None
+    inputs = tuple(part.before(new, node.name) for part in parts if part)
+    return _permuted_back(new, node, inputs, axes, {"axis": axes[node.attrs["axis"]]})
+
+
+def _sink_pad(new: Builder, node: Node) -> str | None:
+    behind = _behind(new, node.inputs[0])
+    axes = behind.axes if behind else None
+    if behind is None or axes is None:
+        return None
+    pads = tuple(node.attrs["pads"][a] for a in _inverse(axes))
+    inputs = (behind.before(new, node.name),)
+    return _permuted_back(new, node, inputs, axes, {**node.attrs, "pads": pads})
+
+
+def _permuted_back(
+    new: Builder, node: Node, inputs: tuple[str, ...], axes: Sequence[int], attrs: dict[str, object]
+) -> str:
+    """Emit a node on tensors before the permutation ``axes``, and the permutation behind it."""
+    shape = tuple(node.shape[a] for a in _inverse(axes))
+    name = new.emit(node.with_(inputs=inputs, shape=shape, attrs=attrs))
+    return new.view(name, View.permutation(shape, axes), f"{node.name}.view")
+
+
+def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
+
+
+def _sink_reduce(new: Builder, node: Node) -> str | None:
+    behind = _behind(new, node.inputs[0])
+    groups = behind.view.grouped() if behind else None
+    if behind is None or groups is None:
+        return None
+    # The order within the axes that are summed does not matter: give each atom its own axis.
+    split = behind.view.reshape([n for group in groups for n in group]).as_permuted_axes()
+    if split is None:
+        return None
+    shape, axes = split
+    firsts = [sum(len(group) for group in groups[:axis]) for axis in range(len(groups))]
+    spans = {a: range(firsts[a], firsts[a] + len(groups[a])) for a in node.attrs["axes"]}
+    removed = {axes[i] for span in spans.values() for i in span}
+    kept = [a for a in axes if a not in removed]
+    before = behind.before(new, node.name)
+    whole = new.view(before, View.identity(behind.shape).reshape(shape), f"{node.name}.reshape")
+    attrs = {**node.attrs, "axes": tuple(sorted(removed)), "keepdims": False}
+    reduced = tuple(shape[a] for a in sorted(kept))
+    name = new.emit(node.with_(inputs=(whole,), shape=reduced, attrs=attrs))
+    back = View.permutation(reduced, [sorted(kept).index(a) for a in kept])
+    return new.view(name, back.reshape(node.shape), f"{node.name}.view")
