@@ -1,8 +1,8 @@
 """Rounding and saturation: the only place of the golden model where either happens.
 
 Clauses of docs/numerics.md: N2 (``quantize``, ``dequantize``), R32 (``requantize``,
-``quantize_multiplier``), S1 (``rounding_shift``), S2 (``saturate``). The TE twin with the
-same names is ``hyq_tvm.topi.fixed_point``.
+``quantize_multiplier``), S1 (``rounding_shift``), S2 (``saturate``), S3 (``rounding_divide``).
+The TE twin with the same names is ``hyq_tvm.topi.fixed_point``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,17 @@ def rounding_shift(x: IntArray, shift: ArrayLike) -> NDArray[np.int64]:
     half = (np.int64(1) << shifts) >> np.int64(1)
     result = np.add(x, half, dtype=np.int64)
     return np.asarray(np.right_shift(result, shifts), dtype=np.int64)
+
+
+def rounding_divide(numerator: IntArray, denominator: IntArray) -> NDArray[np.int64]:
+    """S3: ``(n + (d >> 1)) div d`` of natural numbers: nearest, ties upward where d is even.
+
+    ``n + d / 2`` must fit int64. Raises ``ValueError`` on a negative n or where ``d < 1``.
+    """
+    n, d = np.asarray(numerator, dtype=np.int64), np.asarray(denominator, dtype=np.int64)
+    if (n.size and n.min() < 0) or (d.size and d.min() < 1):
+        raise ValueError(f"division of {n.min()} by {d.min()}: natural numbers are needed")
+    return np.asarray((n + (d >> 1)) // d, dtype=np.int64)
 
 
 def in_range(x: IntArray, low: int, high: int) -> bool:

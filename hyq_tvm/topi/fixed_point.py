@@ -44,6 +44,12 @@ def rounding_shift_by(x: Expr, shift: Expr) -> Expr:
     return (x + tirx.shift_left(one, wide - one)) >> wide
 
 
+def rounding_divide(numerator: Expr, denominator: Expr) -> Expr:
+    """S3: ``(n + (d >> 1)) div d`` of natural numbers, in int64."""
+    n, d = numerator.astype("int64"), denominator.astype("int64")
+    return tirx.truncdiv(n + (d >> tirx.const(1, "int64")), d)
+
+
 def requantize(
     acc: Expr, multiplier: Expr, shift: Expr, zero_point: int, low: int, high: int
 ) -> Expr:

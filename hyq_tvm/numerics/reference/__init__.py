@@ -1,5 +1,25 @@
 """The golden operators, one module a family; importing them fills ``OPERATORS``."""
 
-from hyq_tvm.numerics.reference import conv, edges, elementwise, layout, matmul, pool
+from hyq_tvm.numerics.reference import (
+    attention,
+    conv,
+    edges,
+    elementwise,
+    layout,
+    matmul,
+    norm,
+    pool,
+    softmax,
+)
 
-__all__ = ["conv", "edges", "elementwise", "layout", "matmul", "pool"]
+__all__ = [
+    "attention",
+    "conv",
+    "edges",
+    "elementwise",
+    "layout",
+    "matmul",
+    "norm",
+    "pool",
+    "softmax",
+]
