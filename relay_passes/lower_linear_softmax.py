@@ -10,8 +10,8 @@ from tvm import relax, te, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from hyq_tvm.errors import ConfigError
+from hyq_tvm.numerics.exponential import GRID_KINDS, INTEGER_KINDS
 from hyq_tvm.numerics.fixed_point import quantize_multiplier
-from hyq_tvm.numerics.softmax_tables import GRID_KINDS, INTEGER_KINDS
 from hyq_tvm.topi.softmax import softmax
 
 FRACTION_BITS = 8

@@ -10,7 +10,8 @@ import numpy as np
 
 from hyq_tvm.errors import PlanError
 from hyq_tvm.numerics.constants import quantize_attention_bias
-from hyq_tvm.numerics.softmax_tables import GRID_KINDS, attention_constants
+from hyq_tvm.numerics.exponential import GRID_KINDS
+from hyq_tvm.numerics.softmax_tables import attention_constants
 from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.integer_program import Argument, Instruction
 from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
