@@ -12,6 +12,7 @@ from typing import Any
 
 import tvm
 from tqdm import tqdm
+from tvm import relax
 
 import hyq_tvm
 from hyq_tvm import module_facts as facts
@@ -29,6 +30,7 @@ from hyq_tvm.targets.backend import option_dict
 from relay_passes.add_integer_entry import add_integer_entry
 from relay_passes.check_integer_only import check_integer_only
 from relay_passes.extract_graph import extract_graph
+from relay_passes.lower_linear_softmax import LowerLinearSoftmax
 from relay_passes.quantize_graph import quantize_graph
 
 
@@ -68,7 +70,7 @@ def quantize(
         made = _given_plan(graph, plan)
     quantized = quantize_graph(graph, made)
     if isinstance(preprocess, Preprocessing):
-        quantized = facts.with_preprocessing(quantized, preprocess)
+        return facts.with_preprocessing(quantized, preprocess)
     return quantized
 
 
@@ -108,10 +110,12 @@ def compile(
         )
     elif config is not None:
         raise ConfigError("config= chooses how to quantize: give calibration= as well")
+    if isinstance(preprocess, Preprocessing):
+        mod = facts.with_preprocessing(mod, preprocess)
     integer = facts.is_quantized(mod)
     layers = _float_layers(mod, allow_float) if integer else []
     if not integer:
-        mod = _with_linear_softmax(mod)
+        mod = _with_linear_softmax(mod, tvm_target)
     specs = facts.input_specs(mod), facts.output_specs(mod)
     built = backend.build(add_integer_entry(mod), tvm_target, folder)
     metadata = Metadata(
@@ -206,15 +210,16 @@ def _float_layers(mod: tvm.IRModule, allow_float: Collection[str]) -> list[str]:
     return check_integer_only(mod, allow={*allow_float, *facts.exact_softmax_layers(plan)})
 
 
-def _with_linear_softmax(mod: tvm.IRModule) -> tvm.IRModule:
-    from relay_passes.lower_linear_softmax import LowerLinearSoftmax
-
+def _with_linear_softmax(mod: tvm.IRModule, target: Any) -> tvm.IRModule:
+    """A float module, its softmax lowered, its operators fused by TVM's own rules."""
     warnings.warn(
         "compiling a float model: only its softmax becomes linear, everything else computes in "
         "float. For an integer-only program pass calibration=, some 100 unlabelled images",
         stacklevel=3,
     )
-    return LowerLinearSoftmax()(mod)
+    with target:
+        passes = [LowerLinearSoftmax(), relax.get_pipeline("zero")]
+        return tvm.transform.Sequential(passes)(mod)
 
 
 def _cost(started: float) -> dict[str, float]:

@@ -1,0 +1,77 @@
+"""The MODEL argument: files of PyTorch and ONNX, and timm's models by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyq_tvm import frontend
+from hyq_tvm.errors import ConfigError, UnsupportedModelError
+from hyq_tvm.images import Preprocessing
+from hyq_tvm.module_facts import input_specs
+
+NAMED = "timm:"
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A float Relax module, and the preprocessing that it is known to want."""
+
+    module: Any
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that the model reads, (1, 1) where it reads none."""
+        shape = input_specs(self.module)[0].shape
+        return (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
+
+
+def load_model(model: str, checkpoint: Path | None, shapes: Shapes) -> LoadedModel:
+    """Import MODEL.
+
+    shapes: by input name; ``""`` stands for the only input. Raises ``UnsupportedModelError`` or
+    ``ConfigError`` naming the file, the format or the option that does not fit.
+    """
+    if model.startswith(NAMED):
+        return _named(model.removeprefix(NAMED), checkpoint, shapes)
+    if checkpoint is not None:
+        raise ConfigError(f"--checkpoint is for {NAMED}NAME; {model} holds its weights itself")
+    file = Path(model)
+    readers = {".pt2": _exported, ".onnx": _onnx}
+    if file.suffix not in readers:
+        raise UnsupportedModelError(
+            f"{model}: give a file ending in {' or '.join(readers)}, or {NAMED}NAME"
+        )
+    if not file.is_file():
+        raise UnsupportedModelError(f"{model} does not exist")
+    return readers[file.suffix](file, shapes)
+
+
+def _exported(file: Path, shapes: Shapes) -> LoadedModel:
+    if shapes:
+        raise ConfigError(f"--input-shape: {file} has fixed shapes, export it with other ones")
+    import torch
+
+    try:
+        program = torch.export.load(file)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsupportedModelError(f"{file} is no exported PyTorch program: {reason}") from error
+    return LoadedModel(frontend.from_torch(program))
+
+
+def _onnx(file: Path, shapes: Shapes) -> LoadedModel:
+    if "" in shapes:
+        raise ConfigError("--input-shape: write NAME=N,C,H,W for an ONNX model")
+    return LoadedModel(frontend.from_onnx(os.fspath(file), input_shapes=dict(shapes)))
+
+
+def _named(name: str, checkpoint: Path | None, shapes: Shapes) -> LoadedModel:
+    if set(shapes) - {""}:
+        raise ConfigError(f"--input-shape: write N,C,H,W without a name for {NAMED}{name}")
+    return LoadedModel(frontend.named_model(name, checkpoint, shapes.get("")))
