@@ -21,7 +21,8 @@ unit that owns the register. Four token queues order them: load to compute, comp
 to store, store to compute. An instruction first takes the tokens that it pops, then executes, then
 gives the tokens that it pushes. Between units nothing else is ordered, not even accesses to one
 buffer or to the same DRAM bytes. Load comes before compute, compute before store: `prev` and `next`
-mean these neighbours. A queue that is full makes whoever fills it wait.
+mean these neighbours. A queue that is full makes whoever fills it wait. A loop nest of more than
+{table.MAX_STEPS} steps is illegal.
 
 BLOCK is the number of lanes. On-chip buffers: micro-ops (one word an entry), `inp` (BLOCK bytes an
 entry), `wgt` (BLOCK x BLOCK bytes: `wgt[entry][output][input]`), `acc` (BLOCK int32), `tbl` (one

@@ -19,6 +19,7 @@ from hyq_tvm.vta.isa.table import (
     FUNCTIONS,
     IMMEDIATE_FUNCTIONS,
     MATRICES,
+    MAX_STEPS,
     MEMORY,
     OPCODE_BITS,
     OPERAND,
@@ -139,6 +140,9 @@ def _check_loops(made: Instruction) -> None:
         raise DeviceProgramError(
             f"{made.name}: micro-ops {made['uop_begin']}..{made['uop_end']} are none"
         )
+    steps = made["iter_out"] * made["iter_in"] * (made["uop_end"] - made["uop_begin"])
+    if steps > MAX_STEPS:
+        raise DeviceProgramError(f"{made.name}: {steps} steps, {MAX_STEPS} is the limit")
 
 
 def _check_vector(made: Instruction) -> None:

@@ -21,6 +21,9 @@ LENGTH_BITS = 13
 SIZE_BITS = 14
 PAD_BITS = 4
 UOP_BITS = DST_BITS + SRC_BITS + THIRD_BITS
+MAX_STEPS = 1 << 24
+"""Steps of one loop nest, iter_out * iter_in * micro-ops: more is illegal, so that none hangs."""
+
 PARAMETER_BYTES = 16
 """Bytes of one lane of a parameter entry: multiplier 4, second 4, offset 8."""
 
@@ -187,7 +190,7 @@ STATISTICS = ("MOMENTS", "ROOT", "RECIPROCAL")
 EXPONENTIAL = _enumeration(
     "EXPONENTIAL",
     {
-        "WEIGHTS": "e = tbl[TABLE_BASE + min(d, TABLE_SIZE - 1)] as uint16",
+        "WEIGHTS": "e = tbl[TABLE_BASE + min(d, TABLE_SIZE - 1)] as uint16; 0 where t <= -2^30",
         "LINEAR_POT": "q = d >> F; f = d mod 2^F; e = ((OFFSET - f) << (W - bitlen(OFFSET))) >> q",
         "TABLE": "as LINEAR_POT with tbl[TABLE_BASE + 2 f] and tbl[TABLE_BASE + 2 f + 1] << 16 "
         "(uint16 each) in place of the shifted line",

@@ -1,0 +1,297 @@
+"""The kernels in NumPy: the same bits as kernels.c, for machines without a C compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyq_tvm.vta import lanes
+from hyq_tvm.vta.dma_numpy import load, store
+from hyq_tvm.vta.isa import table
+from hyq_tvm.vta.isa.encoding import decode_uops
+from hyq_tvm.vta.isa.records import Function
+from hyq_tvm.vta.machine import COUNTERS, Fault, Machine, Status
+
+Int64 = NDArray[np.int64]
+Row = list[int]
+
+GEMM_CHUNK = 1 << 12
+"""Products gathered at once."""
+
+INT32_MAX = 2**31 - 1
+EXCLUDED = -(2**30)
+
+
+class NumpyKernels:
+    """Executes decoded instructions on a machine; raises ``Fault``."""
+
+    name = "numpy"
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._execute: dict[int, Callable[[Machine, Row], None]] = {
+            table.LOAD.opcode: load,
+            table.STORE.opcode: store,
+            table.GEMM.opcode: _gemm,
+            table.VECTOR.opcode: _vector,
+            table.SOFTMAX.opcode: _softmax,
+            table.SET.opcode: _set,
+            table.FINISH.opcode: _nothing,
+        }
+
+    def execute(self, row: Row) -> None:
+        """Execute a decoded row."""
+        self._execute[row[0]](self._machine, row)
+
+
+def _nothing(_: Machine, __: Row) -> None:
+    return None
+
+
+def _set(machine: Machine, row: Row) -> None:
+    columns = table.SET.columns
+    machine.registers[row[columns["register"]]] = row[columns["value"]]
+
+
+def count(machine: Machine, name: str, amount: int) -> None:
+    """Add to a counter."""
+    machine.counters[COUNTERS.index(name)] += amount
+
+
+def need(machine: Machine, buffer: str, indices: Int64, limit: Status) -> None:
+    """Raises ``Fault`` unless all entries exist and were written."""
+    written = machine.written[buffer]
+    if indices.size and indices.max() >= len(written):
+        raise Fault(limit, int(indices[indices >= len(written)][0]))
+    holes = indices[written[indices] == 0]
+    if holes.size:
+        raise Fault(Status[f"UNWRITTEN_{buffer.upper()}"], int(holes[0]))
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """The indices that a loop nest visits, in order, each ``[n]``."""
+
+    dst: Int64
+    src: Int64
+    third: Int64
+
+    @classmethod
+    def of(cls, machine: Machine, row: Row, form: Any, third: str) -> _Nest:
+        field = {name: row[column] for name, column in form.columns.items()}
+        selected = np.arange(field["uop_begin"], field["uop_end"])
+        need(machine, "uop", selected, Status.UNWRITTEN_UOP)
+        uops = decode_uops(machine.memory["uop"][selected])
+        y, x = np.arange(field["iter_out"])[:, None, None], np.arange(field["iter_in"])[:, None]
+        parts = [
+            (uops[:, i] + y * field[f"{name}_out"] + x * field[f"{name}_in"]).ravel()
+            for i, name in enumerate(("dst", "src", third))
+        ]
+        count(machine, "uop_reads", parts[0].size)
+        return cls(*parts)
+
+
+def _gemm(machine: Machine, row: Row) -> None:
+    nest = _Nest.of(machine, row, table.GEMM, "wgt")
+    init = bool(row[table.GEMM.columns["init"]])
+    need(machine, "inp", nest.src, Status.SRC_RANGE)
+    need(machine, "wgt", nest.third, Status.THIRD_RANGE)
+    acc, block = machine.memory["acc"], machine.config.block
+    if nest.dst.max() >= len(acc):
+        raise Fault(Status.DST_RANGE, int(nest.dst[nest.dst >= len(acc)][0]))
+    if not init:
+        need(machine, "acc", nest.dst, Status.DST_RANGE)
+    unsigned = row[table.GEMM.columns["inp_u8"]]
+    inputs = machine.memory["inp"].view(np.uint8) if unsigned else machine.memory["inp"]
+    for start in range(0, nest.dst.size, GEMM_CHUNK):
+        part = slice(start, start + GEMM_CHUNK)
+        x = inputs[nest.src[part]].astype(np.int32)
+        w = machine.memory["wgt"][nest.third[part]].astype(np.int32)
+        products = np.einsum("ni,noi->no", x, w)
+        if init:
+            acc[nest.dst[part]] = products
+        else:
+            np.add.at(acc, nest.dst[part], products)
+    machine.written["acc"][nest.dst] = 1
+    steps = nest.dst.size
+    count(machine, "macs", steps * block * block)
+    for name in ("inp_reads", "wgt_reads", "acc_writes"):
+        count(machine, name, steps)
+    count(machine, "acc_reads", 0 if init else steps)
+
+
+@dataclass(frozen=True)
+class _Vector:
+    """A VECTOR instruction: what it computes and where its numbers come from."""
+
+    function: Function
+    operand: str
+    target: str
+    registers: lanes.Registers
+
+    @property
+    def binary(self) -> bool:
+        return self.function.kind == "binary"
+
+    @property
+    def reads_parameters(self) -> bool:
+        return self.function.third == "parameter" or self.operand == "PRM"
+
+
+def _vector(machine: Machine, row: Row) -> None:
+    columns = table.VECTOR.columns
+    made = _Vector(
+        function=table.FUNCTIONS[row[columns["op"]]],
+        operand=table.OPERAND.by_code[row[columns["operand"]]].name,
+        target=table.TARGET.by_code[row[columns["target"]]].name.lower(),
+        registers=lanes.registers_of(machine.registers),
+    )
+    if made.function.name == "LOOKUP":
+        _need_table(machine, made.registers["TABLE_BASE"], made.registers["TABLE_SIZE"])
+    nest = _Nest.of(machine, row, table.VECTOR, "third")
+    _check_static(machine, made, nest)
+    pieces = [slice(None)] if _independent(made, nest) else _single(nest.dst.size)
+    for piece in pieces:
+        part = _Nest(nest.dst[piece], nest.src[piece], nest.third[piece])
+        _vector_part(machine, made, part)
+    _count_vector(machine, made, nest.dst.size)
+
+
+def _single(n: int) -> list[slice]:
+    return [slice(i, i + 1) for i in range(n)]
+
+
+def _check_static(machine: Machine, made: _Vector, nest: _Nest) -> None:
+    entries = len(machine.written[made.target])
+    if nest.dst.max() >= entries:
+        raise Fault(Status.DST_RANGE, int(nest.dst[nest.dst >= entries][0]))
+    if made.reads_parameters:
+        need(machine, "prm", nest.third, Status.THIRD_RANGE)
+
+
+def _independent(made: _Vector, nest: _Nest) -> bool:
+    """Whether no step reads what an earlier one wrote, so that all can run at once."""
+    if made.target == "inp":
+        return True
+    if np.unique(nest.dst).size < nest.dst.size:
+        return False
+    sources = [nest.src] if made.operand == "ACC" else []
+    if made.function.third == "row":
+        sources.append(nest.third)
+    return all(
+        np.array_equal(source, nest.dst) or not np.isin(source, nest.dst).any()
+        for source in sources
+    )
+
+
+def _vector_part(machine: Machine, made: _Vector, nest: _Nest) -> None:
+    acc, block = machine.memory["acc"], machine.config.block
+    zeros = np.zeros((nest.dst.size, block), dtype=np.int64)
+    a, b, row = zeros, zeros, zeros
+    if made.binary:
+        need(machine, "acc", nest.dst, Status.DST_RANGE)
+        a = acc[nest.dst].astype(np.int64)
+    if made.operand == "ACC":
+        need(machine, "acc", nest.src, Status.SRC_RANGE)
+        b = acc[nest.src].astype(np.int64)
+    elif made.operand == "IMM":
+        b = zeros + made.registers["IMMEDIATE"]
+    else:
+        b = machine.memory["prm"]["second"][nest.third].astype(np.int64)
+    if made.function.third == "row":
+        need(machine, "acc", nest.third, Status.THIRD_RANGE)
+        row = acc[nest.third].astype(np.int64)
+    result = _lane_results(machine, made, nest, a, b, row)
+    low = result.astype(np.int8) if made.target == "inp" else result.astype(np.int32)
+    machine.memory[made.target][nest.dst] = low
+    machine.written[made.target][nest.dst] = 1
+
+
+def _lane_results(
+    machine: Machine, made: _Vector, nest: _Nest, a: Int64, b: Int64, row: Int64
+) -> Int64:
+    reg, name = made.registers, made.function.name
+    if name in lanes.SIMPLE:
+        return lanes.SIMPLE[name](a, b, row, reg)
+    if name == "LOOKUP":
+        index = np.minimum(np.maximum(b - reg["TABLE_LOW"], 0), reg["TABLE_SIZE"] - 1)
+        return np.asarray(machine.memory["tbl"][reg["TABLE_BASE"] + index], dtype=np.int64)
+    parameters = machine.memory["prm"][nest.third]
+    multiplier, second = (parameters[k].astype(np.int64) for k in ("multiplier", "second"))
+    if name == "REQ":
+        shifted = (b * multiplier + parameters["offset"]) >> (second & lanes.LANES_MASK)
+    else:
+        shifted = (a * multiplier + b * second + parameters["offset"]) >> reg["SHIFT"]
+    return lanes.clip(shifted + reg["ZERO_POINT"], reg)
+
+
+def _count_vector(machine: Machine, made: _Vector, steps: int) -> None:
+    reads = made.binary + (made.function.third == "row") + (made.operand == "ACC")
+    count(machine, "acc_reads", steps * reads)
+    count(machine, "prm_reads", steps * made.reads_parameters)
+    lookups = steps * machine.config.block if made.function.name == "LOOKUP" else 0
+    count(machine, "tbl_reads", lookups)
+    count(machine, f"{made.target}_writes", steps)
+
+
+def _need_table(machine: Machine, base: int, size: int) -> None:
+    if base + size > len(machine.written["tbl"]):
+        raise Fault(Status.TABLE_RANGE, base + size)
+    need(machine, "tbl", np.arange(base, base + size), Status.TABLE_RANGE)
+
+
+def _softmax(machine: Machine, row: Row) -> None:
+    field = {name: row[column] for name, column in table.SOFTMAX.columns.items()}
+    reg = lanes.registers_of(machine.registers)
+    kind = table.EXPONENTIAL.by_code[field["exponential"]].name
+    sizes = {"WEIGHTS": reg["TABLE_SIZE"], "TABLE": 2 << reg["FRACTION_BITS"]}
+    if kind in sizes:
+        _need_table(machine, reg["TABLE_BASE"], sizes[kind])
+    for index in range(field["rows"]):
+        _softmax_row(machine, field, index, kind, reg)
+        reads = {"WEIGHTS": 1, "TABLE": 2}.get(kind, 0) * field["length"]
+        count(machine, "tbl_reads", reads)
+
+
+def _softmax_row(
+    machine: Machine, field: dict[str, int], index: int, kind: str, reg: lanes.Registers
+) -> None:
+    n, block, acc = field["length"], machine.config.block, machine.memory["acc"]
+    blocks = -(-n // block)
+    entries = field["src"] + index * field["src_step"] + np.arange(blocks)
+    need(machine, "acc", entries, Status.SRC_RANGE)
+    t = acc[entries].astype(np.int64).reshape(1, -1)[:, :n]
+    e = lanes.weights(np.minimum(t.max() - t, INT32_MAX), kind, reg, machine.memory["tbl"])
+    if kind == "WEIGHTS":
+        e = np.where(t <= EXCLUDED, 0, e)
+    total = int(e.sum())
+    if total > INT32_MAX:
+        raise Fault(Status.LENGTH, n)
+    name = table.RESULT.by_code[field["result"]].name
+    values = lanes.results(e, np.array([[max(total, 1)]]), name, reg)
+    dst = field["dst"] + index * field["dst_step"]
+    target = table.TARGET.by_code[field["target"]].name.lower()
+    _put_row(machine, target, dst, values)
+    if name == "WEIGHT_WIDE":
+        _put_row(machine, target, dst + field["plane"], e & 255)
+    if name in ("WEIGHT", "WEIGHT_WIDE"):
+        acc[field["total"] + index] = 0
+        acc[field["total"] + index, 0] = total
+        machine.written["acc"][field["total"] + index] = 1
+        count(machine, "acc_writes", 1)
+    count(machine, "acc_reads", blocks)
+
+
+def _put_row(machine: Machine, target: str, entry: int, values: Int64) -> None:
+    block = machine.config.block
+    blocks = -(-values.size // block)
+    lanes_ = np.zeros(blocks * block, dtype=np.int64)
+    lanes_[: values.size] = values.ravel()
+    dtype = np.int8 if target == "inp" else np.int32
+    machine.memory[target][entry : entry + blocks] = lanes_.astype(dtype).reshape(blocks, block)
+    machine.written[target][entry : entry + blocks] = 1
+    count(machine, f"{target}_writes", blocks)
