@@ -27,7 +27,7 @@ CHUNK = 64
 GOLDEN_IMAGES = 8
 """Images on which every output integer is compared with the NumPy model."""
 
-LATENCY_ROUNDS = 200
+LATENCY_ROUNDS = 100
 
 
 class GoldenMismatchError(hyq_tvm.HyqError):
