@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.quantization.graph import Graph
+from relay_passes.canonical.collect_terms import collect_terms
 from relay_passes.canonical.drop_broadcasts import drop_broadcasts
 from relay_passes.canonical.fold_affine import fold_affine
 from relay_passes.canonical.fold_matmul_scale import fold_matmul_scale
+from relay_passes.canonical.fold_norm_affine import fold_norm_affine
+from relay_passes.canonical.fold_padding import fold_padding
 from relay_passes.canonical.fuse_attention import fuse_attention
 from relay_passes.canonical.fuse_views import fuse_views
 from relay_passes.canonical.merge_constants import merge_constants
 from relay_passes.canonical.merge_duplicates import merge_duplicates
+from relay_passes.canonical.merge_parallel_layers import merge_parallel_layers
+from relay_passes.canonical.recognise_activations import recognise_activations
+from relay_passes.canonical.recognise_norms import recognise_norms
+from relay_passes.canonical.simplify_algebra import simplify_algebra
 from relay_passes.canonical.sink_views import sink_views
 from relay_passes.canonical.split_projections import split_projections
 from relay_passes.canonical.sums_to_matmul import sums_to_matmul
@@ -24,19 +31,25 @@ HANDLERS = {**layout.HANDLERS, **arithmetic.HANDLERS, **network.HANDLERS}
 
 Pass = Callable[[Graph], Graph]
 
-PASSES: tuple[Pass, ...] = (
-    sink_views,
-    fuse_views,
-    drop_broadcasts,
-    merge_duplicates,
+LAYOUT: tuple[Pass, ...] = (fuse_views, sink_views, drop_broadcasts, merge_duplicates)
+"""Repeated until the layout is settled, before anything is recognised."""
+
+IDIOMS: tuple[Pass, ...] = (
+    simplify_algebra,
+    recognise_activations,
+    recognise_norms,
     merge_constants,
     split_projections,
+    fold_norm_affine,
     fold_affine,
+    fold_padding,
     fold_matmul_scale,
+    merge_parallel_layers,
+    collect_terms,
     sums_to_matmul,
     fuse_attention,
 )
-"""Repeated in this order until none of them changes the graph."""
+"""Applied in this order, and all again with the layout passes until nothing changes."""
 
 MOST_ROUNDS = 50
 
@@ -49,10 +62,14 @@ def read_graph(mod: Any) -> Graph:
 
 
 def canonicalize(graph: Graph) -> Graph:
-    """Apply ``PASSES`` until the graph stays as it is."""
+    """Apply all passes until the graph stays as it is."""
+    return _settled(graph, (lambda g: _settled(g, LAYOUT), *IDIOMS))
+
+
+def _settled(graph: Graph, passes: Sequence[Pass]) -> Graph:
     for _ in range(MOST_ROUNDS):
         before = graph
-        for apply in PASSES:
+        for apply in passes:
             graph = apply(graph)
         if graph is before:
             return graph

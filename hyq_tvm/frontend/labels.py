@@ -27,10 +27,19 @@ class Labels:
         def labelled(expr: Any, name_hint: str = "") -> Any:
             var = emit(expr, name_hint or re.sub(r"\W", "_", self.current))
             if self.current:
-                self._of_binding[var.name] = self.current
+                self._name(builder, var)
             return var
 
         builder.emit = labelled
+
+    def _name(self, builder: Any, var: Any) -> None:
+        """Label a binding and those that were made with it, of the calls inside its own."""
+        self._of_binding[var.name] = self.current
+        value = builder.lookup_binding(var)
+        for argument in value.args if isinstance(value, relax.Call) else ():
+            bound = isinstance(argument, relax.Var) and argument.name not in self._of_binding
+            if bound and builder.lookup_binding(argument) is not None:
+                self._name(builder, argument)
 
     def apply(self, mod: tvm.IRModule) -> tvm.IRModule:
         """``mod`` with the labels as the names of its bindings; one label may name several."""

@@ -33,6 +33,10 @@ class Builder:
     def __getitem__(self, name: str) -> Node:
         return self._nodes[name]
 
+    def resolve(self, name: str) -> str:
+        """The tensor that stands for one of the old graph, whose node was already visited."""
+        return self._stands_for[name]
+
     def emit(self, node: Node) -> str:
         """Add a node, under another name if its own is taken; gives the name."""
         name = self._free(node.name)

@@ -162,24 +162,45 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """A view as a permutation: of a source of ``shape``, by ``order``.
+
+    ``groups`` says how many axes of the permutation each axis of the view's output consists of.
+    """
+
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    def sources(self, axis: int) -> tuple[int, ...]:
+        """The axes of the source that an axis of the output runs over."""
+        first = sum(self.groups[:axis])
+        return self.order[first : first + self.groups[axis]]
+
+
+def _as_axes(behind: _Behind) -> _Axes | None:
+    if behind.axes is not None:
+        return _Axes(behind.shape, behind.axes, (1,) * len(behind.axes))
+    groups = behind.view.grouped()
+    if groups is None:
+        return None
+    # The order within axes that are summed does not matter: each atom may be an axis of its own.
+    split = behind.view.reshape([n for group in groups for n in group]).as_permuted_axes()
+    return None if split is None else _Axes(*split, tuple(len(group) for group in groups))
+
+
 def _sink_reduce(new: Builder, node: Node) -> str | None:
     behind = _behind(new, node.inputs[0])
-    groups = behind.view.grouped() if behind else None
-    if behind is None or groups is None:
+    axes = _as_axes(behind) if behind else None
+    if behind is None or axes is None:
         return None
-    # The order within the axes that are summed does not matter: give each atom its own axis.
-    split = behind.view.reshape([n for group in groups for n in group]).as_permuted_axes()
-    if split is None:
-        return None
-    shape, axes = split
-    firsts = [sum(len(group) for group in groups[:axis]) for axis in range(len(groups))]
-    spans = {a: range(firsts[a], firsts[a] + len(groups[a])) for a in node.attrs["axes"]}
-    removed = {axes[i] for span in spans.values() for i in span}
-    kept = [a for a in axes if a not in removed]
+    removed = {source for axis in node.attrs["axes"] for source in axes.sources(axis)}
+    kept = [source for source in axes.order if source not in removed]
     before = behind.before(new, node.name)
-    whole = new.view(before, View.identity(behind.shape).reshape(shape), f"{node.name}.reshape")
+    whole = new.view(before, View.identity(behind.shape).reshape(axes.shape), f"{node.name}.split")
     attrs = {**node.attrs, "axes": tuple(sorted(removed)), "keepdims": False}
-    reduced = tuple(shape[a] for a in sorted(kept))
+    reduced = tuple(axes.shape[a] for a in sorted(kept))
     name = new.emit(node.with_(inputs=(whole,), shape=reduced, attrs=attrs))
     back = View.permutation(reduced, [sorted(kept).index(a) for a in kept])
     return new.view(name, back.reshape(node.shape), f"{node.name}.view")
