@@ -1,4 +1,4 @@
-"""Compile-time constants of the exponentials (clauses X1 to X7 of docs/numerics.md).
+"""Compile-time constants of the exponentials (clauses SM1 to SM7 of docs/numerics.md).
 
 Kinds, and what stands for the exponential of a difference to the row's maximum:
 
@@ -56,7 +56,7 @@ def check_fraction_bits(fraction_bits: int) -> None:
 
 
 def exponent_bits(tokens: int) -> int:
-    """X3: the width w of an unnormalised weight, so that int32 holds the sum of a row.
+    """SM3: the width w of an unnormalised weight, so that int32 holds the sum of a row.
 
     ``w = max(15, min(c + 7, 31 - c))`` with ``c = ceil(log2(tokens))``: 15 bits up to 256 tokens,
     17 at 1,024, 19 at 4,096. Raises ``ConfigError`` outside 1 to 65,536 tokens.
@@ -68,13 +68,13 @@ def exponent_bits(tokens: int) -> int:
 
 
 def line_offset(fraction_bits: int) -> int:
-    """X3: B, the offset of the line on the power-of-two grid: 31 at F = 4."""
+    """SM3: B, the offset of the line on the power-of-two grid: 31 at F = 4."""
     check_fraction_bits(fraction_bits)
     return round(math.ldexp(LINE_OFFSET, fraction_bits))
 
 
 def mantissa_table(fraction_bits: int, bits: int) -> NDArray[np.int32]:
-    """X4: ``floor((2^bits - 1) * 2^(-f / 2^F) + 1/2)`` for f = 0 .. 2^F - 1."""
+    """SM4: ``floor((2^bits - 1) * 2^(-f / 2^F) + 1/2)`` for f = 0 .. 2^F - 1."""
     check_fraction_bits(fraction_bits)
     f = np.arange(2**fraction_bits)
     return np.floor((2.0**bits - 1) * np.exp2(-f / 2.0**fraction_bits) + 0.5).astype(np.int32)
@@ -82,7 +82,7 @@ def mantissa_table(fraction_bits: int, bits: int) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class GridRequantizer:
-    """X2: from differences at the logits' scale to steps of the grid ``ln2 / 2^F``.
+    """SM2: from differences at the logits' scale to steps of the grid ``ln2 / 2^F``.
 
     ``a = min((d + (1 << p >> 1)) >> p, 2^15 - 1)``, then ``(a * m + 2^(s-1)) >> s``: all in int32.
     """
@@ -100,7 +100,7 @@ class GridRequantizer:
 
 
 def grid_requantizer(scale: float, fraction_bits: int, tokens: int) -> GridRequantizer:
-    """X2: the requantizer of logits with real ``scale``, for rows of ``tokens``.
+    """SM2: the requantizer of logits with real ``scale``, for rows of ``tokens``.
 
     Raises ``ConfigError`` on a scale that is not positive or so small (about 5e-9) that the whole
     int32 range would span less than the weights do.
@@ -118,7 +118,7 @@ def grid_requantizer(scale: float, fraction_bits: int, tokens: int) -> GridRequa
 
 @dataclass(frozen=True)
 class SteppedExponential:
-    """X5, X6: constants of ``linear`` and ``poly2`` at one logit scale.
+    """SM5, SM6: constants of ``linear`` and ``poly2`` at one logit scale.
 
     Differences are shifted left by ``logit_shift`` (right, rounding, where it is negative), then
     ``q = d div period``, ``r = d mod period``. ``linear``: ``z = offset - r``. ``poly2``:
@@ -137,13 +137,13 @@ class SteppedExponential:
 
 
 def linear_constants(scale: float) -> SteppedExponential:
-    """X5: HyQ's line with a step in (2^-11, 2^-10]."""
+    """SM5: HyQ's line with a step in (2^-11, 2^-10]."""
     shift, step = _fine_step(scale, 10)
     return SteppedExponential(shift, round(LN2 / step), round(LINE_RATIO / step), 0)
 
 
 def poly2_constants(scale: float) -> SteppedExponential:
-    """X6: I-BERT's polynomial with a step in (2^-8, 2^-7]."""
+    """SM6: I-BERT's polynomial with a step in (2^-8, 2^-7]."""
     shift, step = _fine_step(scale, 7)
     b, c = POLYNOMIAL
     return SteppedExponential(shift, round(LN2 / step), round(b / step), round(c / step**2))
@@ -153,21 +153,22 @@ def _fine_step(scale: float, bits: int) -> tuple[int, float]:
     """The shift by which logits get a step in (2^-bits / 2, 2^-bits], and that step."""
     fraction, exponent = math.frexp(positive_scale(scale))
     shift = exponent + bits - (1 if fraction == 0.5 else 0)
-    if not -14 <= shift <= 30:
-        raise ConfigError(f"logit scale {scale!r} is outside 2^-24 .. 2^20")
+    if not -16 <= shift <= 30:
+        # Beyond, int32 differences would end before the weights do, or the shift would overflow.
+        raise ConfigError(f"logit scale {scale!r} is outside 2^{-16 - bits} .. 2^{30 - bits}")
     return shift, math.ldexp(scale, -shift)
 
 
 @dataclass(frozen=True)
 class PublishedExponential:
-    """X7: the published repository's ``-x0`` (period) and ``b`` (offset), floors included."""
+    """SM7: the published repository's ``-x0`` (period) and ``b`` (offset), floors included."""
 
     period: int
     offset: int
 
 
 def hyq_constants(scale: float, tokens: int) -> PublishedExponential:
-    """X7: floors of ``-0.6931 / scale`` and ``1.35472 / scale``, for the logits' scale.
+    """SM7: floors of ``-0.6931 / scale`` and ``1.35472 / scale``, for the logits' scale.
 
     Raises ``ConfigError`` where the weights, which have 30 fraction bits, would not fit int64.
     """

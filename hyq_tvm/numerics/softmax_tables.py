@@ -1,4 +1,4 @@
-"""Compile-time tables of softmax and attention (clauses A1 to A7 and X9 of docs/numerics.md)."""
+"""Compile-time tables of softmax and attention (clauses AT1 to AT7 and SM9 of docs/numerics.md)."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ MAX_ATTENTION_TOKENS = 16384
 
 
 def weight_octaves(weight_bits: int) -> int:
-    """A3: after so many octaves a weight is 0: 9 for 8 bits, 17 for 16 bits."""
+    """AT3: after so many octaves a weight is 0: 9 for 8 bits, 17 for 16 bits."""
     if weight_bits not in (8, 16):
         raise ConfigError(f"weight_bits={weight_bits!r}: choose 8 or 16")
     return weight_bits + 1
 
 
 def weight_table(kind: str, fraction_bits: int, weight_bits: int = 8) -> NDArray[Any]:
-    """A3: ``E[d]`` for d = 0 .. octaves << F, uint8 or uint16; ``E[0]`` is the full scale.
+    """AT3: ``E[d]`` for d = 0 .. octaves << F, uint8 or uint16; ``E[0]`` is the full scale.
 
     The four kinds differ in nothing else. Raises ``ConfigError`` on ``hyq``, which has no table.
     """
@@ -101,7 +101,7 @@ WEIGHT_TABLE_KINDS = tuple(_REAL_EXPONENTIALS)
 
 
 def log2_weights() -> NDArray[np.int32]:
-    """X9: ``2^(15 - code)`` for codes 0 .. 15 and 0 for code 16, which means nothing."""
+    """SM9: ``2^(15 - code)`` for codes 0 .. 15 and 0 for code 16, which means nothing."""
     return np.array([1 << (LOG2_ONE - code) for code in range(LOG2_ONE + 1)] + [0], np.int32)
 
 
@@ -118,7 +118,7 @@ def attention_constants(
     fraction_bits: int = 4,
     logit_scale: float | None = None,
 ) -> dict[str, Any]:
-    """A1 to A7: what the attention operator takes, from real scales.
+    """AT1 to AT7: what the attention operator takes, from real scales.
 
     softmax_scale: the factor on q.k, as a rule ``1 / sqrt(head_dim)``. tokens: length of a row of
     logits. logit_scale: the 8-bit grid of the logits of kind ``hyq``, which alone needs it.
@@ -154,7 +154,7 @@ def attention_constants(
 
 
 def rescale_constants(ratio: float, weight_bits: int, tokens: int) -> tuple[int, int]:
-    """A5: ``ratio = m_o * 2^-s`` with m_o of 31 bits for 8-bit weights, 23 bits for 16-bit ones.
+    """AT5: ``ratio = m_o * 2^-s`` with m_o of 31 bits for 8-bit weights, 23 bits for 16-bit ones.
 
     A ratio so small that ``s + bitlen(L)`` would pass 62 gets a shorter m_o. Raises
     ``ConfigError`` on more than 16,384 tokens and where m_o would be 0.
@@ -174,7 +174,7 @@ def rescale_constants(ratio: float, weight_bits: int, tokens: int) -> tuple[int,
 
 
 def probability_rescale(scale: float) -> tuple[int, int]:
-    """X8: ``1 / scale = rescale_multiplier * 2^-rescale_shift`` for softmax output ``"grid"``.
+    """SM8: ``1 / scale = rescale_multiplier * 2^-rescale_shift`` for softmax output ``"grid"``.
 
     scale: of the probabilities' grid, in [2^-29, 1]; raises ``ConfigError`` outside it.
     """

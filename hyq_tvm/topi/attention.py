@@ -1,4 +1,4 @@
-"""Fused integer attention in TE (clauses A1 to A7): the twin of ``numerics.reference.attention``.
+"""Fused integer attention in TE (clauses AT1 to AT7): the twin of ``numerics.reference.attention``.
 
 Blocks, in order: attention_scores (q.k, int32, without bias), attention_logits (t, int32),
 attention_max, attention_exp (e, uint8 or uint16), attention_sum (L, int32), then attention_values
@@ -51,7 +51,7 @@ def attention(
     logit_scale: float | None = None,
     logit_zero_point: int = 0,
 ) -> te.Tensor:
-    """A1 to A7: arguments as the golden model's; raises as that does on shapes and choices."""
+    """AT1 to AT7: arguments as the golden model's; raises as that does on shapes and choices."""
     extra = None if bias is None else _shape(bias)
     check_attention(_shape(q), _shape(k), _shape(v), extra, has_bias)
     check_weights(kind, weight_bits, fraction_bits, int(table.shape[0]), logit_scale)
@@ -84,7 +84,7 @@ def _shape(tensor: te.Tensor) -> tuple[int, ...]:
 
 
 def _product(q: te.Tensor, k: te.Tensor, name: str) -> te.Tensor:
-    """A1: ``[B,N,M]`` in int32."""
+    """AT1: ``[B,N,M]`` in int32."""
     rd = te.reduce_axis((0, q.shape[2]), "rd")
 
     def element(b: Expr, i: Expr, j: Expr) -> Expr:
@@ -100,15 +100,18 @@ def _logits(
     shift: te.Tensor,
     bounds: tuple[int, int, int],
 ) -> te.Tensor:
-    """A2: bias, exclusion and R32; bounds: zero point, low and high."""
+    """AT2: bias, exclusion and R32; bounds: zero point, low and high."""
 
     def element(b: Expr, i: Expr, j: Expr) -> Expr:
         acc = scores[b, i, j]
         if bias is None:
             return requantize(acc, multiplier[0], shift[0], *bounds).astype("int32")
         extra = bias[tirx.floormod(b, bias.shape[0]), i, j]
-        t = requantize(acc + extra, multiplier[0], shift[0], *bounds).astype("int32")
-        excluded = extra <= tirx.const(MASKED, "int32")
+        masked = tirx.const(MASKED, "int32")
+        # Excluded pairs may have any bias down to -2^31: keep the sum from wrapping around.
+        total = acc + tirx.max(extra, masked)
+        t = requantize(total, multiplier[0], shift[0], *bounds).astype("int32")
+        excluded = extra <= masked
         return tirx.Select(excluded, tirx.const(EXCLUDED, "int32"), t)
 
     return te.compute(scores.shape, element, name="attention_logits")
@@ -122,7 +125,7 @@ def _row_max(logits: te.Tensor) -> te.Tensor:
 
 
 def _exponential(logits: te.Tensor, table: te.Tensor, limit: int, has_bias: bool) -> te.Tensor:
-    """A3."""
+    """AT3."""
     top = _row_max(logits)
 
     def element(b: Expr, i: Expr, j: Expr) -> Expr:
@@ -149,7 +152,7 @@ def _row_sum(e: te.Tensor) -> te.Tensor:
 def _weighted(
     e: te.Tensor, v: te.Tensor, name: str, part: Callable[[Expr], Expr] = lambda value: value
 ) -> te.Tensor:
-    """A4: ``sum_j part(e[b,i,j]) * v[b,j,c]`` in int32."""
+    """AT4: ``sum_j part(e[b,i,j]) * v[b,j,c]`` in int32."""
     rv = te.reduce_axis((0, v.shape[1]), "rv")
 
     def element(b: Expr, i: Expr, c: Expr) -> Expr:
@@ -160,7 +163,7 @@ def _weighted(
 
 
 def _planes(e: te.Tensor, v: te.Tensor) -> te.Tensor:
-    """A4 for 16-bit weights: two uint8 planes, so that int32 holds each sum."""
+    """AT4 for 16-bit weights: two uint8 planes, so that int32 holds each sum."""
     byte = tirx.const(8, "uint16")
     high = _weighted(e, v, "attention_high", lambda value: (value >> byte).astype("uint8"))
     low = _weighted(
@@ -179,7 +182,7 @@ def _planes(e: te.Tensor, v: te.Tensor) -> te.Tensor:
 def _published(
     logits: te.Tensor, table: te.Tensor, logit_scale: float, has_bias: bool
 ) -> te.Tensor:
-    """A7: ``2^(15 - code)`` of every pair, int32."""
+    """AT7: ``2^(15 - code)`` of every pair, int32."""
     constants = hyq_constants(logit_scale, int(logits.shape[2]))
     top = _row_max(logits)
 

@@ -1,4 +1,4 @@
-"""The exponentials of the integer softmax in TE (clauses X2 to X7).
+"""The exponentials of the integer softmax in TE (clauses SM2 to SM7).
 
 ``weights`` makes the blocks softmax_max, softmax_mantissa (kind ``table`` only) and softmax_exp.
 """
@@ -40,7 +40,7 @@ def row_length(x: te.Tensor) -> int:
 def weights(
     x: te.Tensor, kind: str, fraction_bits: int, scale: float, steps: tuple[Expr, ...]
 ) -> te.Tensor:
-    """Block softmax_exp: X2 to X7."""
+    """Block softmax_exp: SM2 to SM7."""
     tokens = row_length(x)
     k = te.reduce_axis((0, tokens), "rm")
     top = te.compute(x.shape[:-1], lambda *i: te.max(x[(*i, k)], axis=k), name="softmax_max")
@@ -94,7 +94,7 @@ def _lanes(bits: int) -> str:
 
 
 def _on_grid(difference: Expr, steps: tuple[Expr, ...]) -> Expr:
-    """X2 in int32: differences in steps of the power-of-two grid."""
+    """SM2 in int32: differences in steps of the power-of-two grid."""
     multiplier, pre_shift, shift = steps
     one = tirx.const(1, "int32")
     limit = tirx.const(DIFFERENCE_LIMIT, "uint32")
@@ -106,7 +106,7 @@ def _on_grid(difference: Expr, steps: tuple[Expr, ...]) -> Expr:
 
 
 def _mantissa(kind: str, fraction_bits: int, bits: int) -> Callable[[Expr], Expr]:
-    """X3, X4: the weight within the first octave."""
+    """SM3, SM4: the weight within the first octave."""
     lanes = _lanes(bits)
     if kind == "linear_pot":
         offset = line_offset(fraction_bits)
@@ -125,7 +125,7 @@ def _mantissa(kind: str, fraction_bits: int, bits: int) -> Callable[[Expr], Expr
 
 
 def _stepped(constants: SteppedExponential, bits: int) -> Callable[[Expr], Expr]:
-    """X5, X6."""
+    """SM5, SM6."""
     limit = (bits + 1) * constants.period - 1
     spare = bits - constants.top.bit_length()
     lanes = "int32" if constants.constant else _lanes(bits)
@@ -157,7 +157,7 @@ def _stepped_difference(difference: Expr, logit_shift: int, limit: int) -> Expr:
 
 
 def _published_weight(scale: float, tokens: int) -> Callable[[Expr], Expr]:
-    """X7 in int64: the weights need 30 fraction bits."""
+    """SM7 in int64: the weights need 30 fraction bits."""
     constants = hyq_constants(scale, tokens)
 
     def wide(value: int) -> Expr:

@@ -1,4 +1,4 @@
-"""LayerNorm and GroupNorm in TE (clauses L1 to L5): the twin of ``numerics.reference.norm``.
+"""LayerNorm and GroupNorm in TE (clauses LN1 to LN5): the twin of ``numerics.reference.norm``.
 
 Blocks, in order: norm_sum, norm_square_sum, norm_variance (V), norm_square (2^62 div v),
 norm_root_high, norm_root_middle, norm_root_low, norm_root (R), norm_shift, norm (the result).
@@ -29,7 +29,7 @@ def layer_norm(
     high: int,
     dtype: str,
 ) -> te.Tensor:
-    """L1 to L5 over the rows of int8 or int16 ``x [M,C]``; gamma int32 and beta int64 ``[C]``."""
+    """LN1 to LN5 over the rows of int8 or int16 ``x [M,C]``; gamma int32 and beta int64 ``[C]``."""
     rows, channels = (int(n) for n in x.shape)
     check_count(channels)
     k = te.reduce_axis((0, channels), "rc")
@@ -62,7 +62,7 @@ def group_norm(
     high: int,
     dtype: str,
 ) -> te.Tensor:
-    """L1 to L5 over ``x [B,S,C]``: the S x C/groups elements of a group share a mean.
+    """LN1 to LN5 over ``x [B,S,C]``: the S x C/groups elements of a group share a mean.
 
     Raises ``ValueError`` unless groups divides C.
     """
@@ -106,7 +106,7 @@ def _squared(dtype: str) -> Callable[[Expr], Expr]:
 def _inverse_deviation(
     sums: te.Tensor, squares: te.Tensor, count: int, epsilon: int
 ) -> tuple[te.Tensor, te.Tensor]:
-    """L2, L3: R (int64) and the shift that goes with it (int32), per mean."""
+    """LN2, LN3: R (int64) and the shift that goes with it (int32), per mean."""
 
     def variance_at(*i: Expr) -> Expr:
         total = sums[i].astype("int64")
@@ -157,7 +157,7 @@ def _root(square: te.Tensor) -> te.Tensor:
 
 
 def _normalized(value: Expr, total: Expr, root: Expr, bits: Expr, count: int) -> Expr:
-    """L3: ``D / sqrt(V)`` with 15 fraction bits, int64."""
+    """LN3: ``D / sqrt(V)`` with 15 fraction bits, int64."""
     centred = value.astype("int32") * tirx.const(count, "int32") - total
     return rounding_shift_by(centred.astype("int64") * root, bits)
 
@@ -165,7 +165,7 @@ def _normalized(value: Expr, total: Expr, root: Expr, bits: Expr, count: int) ->
 def _affine(
     n: Expr, gamma: Expr, beta: Expr, shift: int, zero_point: int, low: int, high: int
 ) -> Expr:
-    """L5: gamma, beta, one rounding shift and the output's zero point."""
+    """LN5: gamma, beta, one rounding shift and the output's zero point."""
     scaled = rounding_shift(n * gamma.astype("int64") + beta, shift)
     return saturate(scaled + _wide(zero_point), low, high)
 

@@ -1,4 +1,4 @@
-"""The integer softmax in TE (clauses X1 to X9): the twin of ``numerics.reference.softmax``.
+"""The integer softmax in TE (clauses SM1 to SM9): the twin of ``numerics.reference.softmax``.
 
 ``linear_softmax`` is the function to call from a module of one's own; ``softmax`` is the operator
 of an integer module. Both make the same blocks, in order:
@@ -51,7 +51,7 @@ def softmax(
     high: int = 255,
     dtype: str = "uint8",
 ) -> te.Tensor:
-    """X1 to X9 over the last axis of int8, int16 or int32 ``x``; arguments as the golden model's.
+    """SM1 to SM9 over the last axis of int8, int16 or int32 ``x``; arguments as the golden model's.
 
     Raises as that does, and ``ConfigError`` where the last axis has no constant length.
     """
@@ -87,7 +87,7 @@ def linear_softmax(
     fraction_bits: F of the grid of ``linear_pot`` and ``table``; 4 to 6 keep the bound.
 
     The result is uint8 of x's shape. ``numerics.OPERATORS["softmax"]`` defines it bit for bit
-    (docs/numerics.md, X1 to X9); max |dp| against float softmax is at most 0.025 for
+    (docs/numerics.md, SM1 to SM9); max |dp| against float softmax is at most 0.025 for
     ``linear_pot``, ``linear`` and ``table`` at any scale and up to 4,096 logits.
     Raises ``ConfigError`` on unknown choices, dtypes, scales and lengths.
 
@@ -128,7 +128,7 @@ def _row_sum(e: te.Tensor, wide: str) -> te.Tensor:
 
 
 def _uint8(e: te.Tensor, total: te.Tensor, bits: int) -> te.Tensor:
-    """X8. Where the weights are uint16, so is everything per element: the high half of a product.
+    """SM8. Where the weights are uint16, so is everything per element: the high half of a product.
 
     There a shift above 15 makes every result 0, which a multiplier of 0 says in 16 bits.
     """
@@ -164,7 +164,7 @@ def _uint8(e: te.Tensor, total: te.Tensor, bits: int) -> te.Tensor:
 
 
 def _log2(e: te.Tensor, total: te.Tensor) -> te.Tensor:
-    """X9: a leading-zero count, a shift and a comparison an element."""
+    """SM9: a leading-zero count, a shift and a comparison an element."""
 
     def limit_at(*i: Expr) -> Expr:
         t = total[i].astype("uint32")
@@ -194,7 +194,7 @@ def row_rescale(
     stored: Callable[[Expr], Expr],
     name: str,
 ) -> te.Tensor:
-    """A5: ``a / total * (multiplier * 2^-shift)`` in int64, one division a row, then ``stored``.
+    """AT5: ``a / total * (multiplier * 2^-shift)`` in int64, one division a row, then ``stored``.
 
     ``total``: int32 ``a.shape[:-1]``. Blocks: NAME_multiplier, NAME_shift, NAME.
     """
@@ -220,7 +220,7 @@ def row_rescale(
 
 
 def _published(e: te.Tensor, output: str) -> te.Tensor:
-    """X7: one division an element, as published."""
+    """SM7: one division an element, as published."""
     total = _row_sum(e, "int64")
     one = tirx.const(1, "int64")
 
@@ -235,7 +235,7 @@ def _published(e: te.Tensor, output: str) -> te.Tensor:
 
 
 def published_code(e: Expr, total: Expr) -> Expr:
-    """X7: the code of one weight, int32: half-even quotient, then log2 rounded at 1.5 * 2^k."""
+    """SM7: the code of one weight, int32: half-even quotient, then log2 rounded at 1.5 * 2^k."""
     zero, one = tirx.const(0, "int64"), tirx.const(1, "int64")
     positive = tirx.max(e, one)
     whole = tirx.truncdiv(total, positive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,3 +54,13 @@ def assert_twins() -> Callable[[Mapping[str, Case]], None]:
         compare(build(cases), cases)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def float_dtypes() -> Callable[[Any], set[str]]:
+    """The float types that occur in a PrimFunc: in its buffers, constants, casts and calls."""
+
+    def find(function: Any) -> set[str]:
+        return set(re.findall(r"\bb?float\d+\w*", function.script(show_meta=True)))
+
+    return find

@@ -1,4 +1,4 @@
-"""Fused integer attention with one division a row (clauses A1 to A7 of docs/numerics.md)."""
+"""Fused integer attention with one division a row (clauses AT1 to AT7 of docs/numerics.md)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def attention(
     logit_scale: float | None = None,
     logit_zero_point: int = 0,
 ) -> NDArray[Any]:
-    """A1 to A7: ``softmax(scale * q k^T + bias) v`` as ``dtype`` ``[B,N,E]``.
+    """AT1 to AT7: ``softmax(scale * q k^T + bias) v`` as ``dtype`` ``[B,N,E]``.
 
     q ``[B,N,D]``, k ``[B,M,D]``, v ``[B,M,E]``: int8 on symmetric grids, [-127, 127].
     multiplier, shift (int32 ``[1]``), table (uint8 or uint16; int32 ``[17]`` for ``hyq``),
@@ -66,7 +66,7 @@ def attention(
     if bias is not None:
         repeated = np.tile(bias.astype(np.int64), (len(acc) // len(bias), 1, 1))
         excluded = repeated <= MASKED
-        acc += repeated
+        acc += np.where(excluded, 0, repeated)
     acc = as_int32(acc, "q.k plus bias").astype(np.int64)
     if logit_scale is not None:
         e = _published(acc, excluded, multiplier, shift, table, logit_scale, logit_zero_point)
@@ -121,7 +121,7 @@ def _weights(
     octaves: int,
     fraction_bits: int,
 ) -> Int64:
-    """A2, A3: ``e[b,i,j] = E[M - t]``, 0 where j is excluded."""
+    """AT2, AT3: ``e[b,i,j] = E[M - t]``, 0 where j is excluded."""
     t = requantize(acc, multiplier, shift, 0, -LOGIT_LIMIT, LOGIT_LIMIT)
     t = np.where(excluded, EXCLUDED, t)
     d = np.minimum(t.max(axis=-1, keepdims=True) - t, octaves << fraction_bits)
@@ -137,7 +137,7 @@ def _published(
     logit_scale: float,
     logit_zero_point: int,
 ) -> Int64:
-    """A7: 8-bit logits, the published codes, and ``2^(15 - code)``."""
+    """AT7: 8-bit logits, the published codes, and ``2^(15 - code)``."""
     t = requantize(acc, multiplier, shift, logit_zero_point, -128, 127)
     t = np.where(excluded, EXCLUDED, t)
     e = hyq_weights(t.max(axis=-1, keepdims=True) - t, logit_scale)
@@ -146,7 +146,7 @@ def _published(
 
 
 def _weighted(e: Int64, v: IntArray) -> Int64:
-    """A4: ``sum_j e[b,i,j] * v[b,j,c]``; two planes of 8 bits keep each sum within int32."""
+    """AT4: ``sum_j e[b,i,j] * v[b,j,c]``; two planes of 8 bits keep each sum within int32."""
     columns = np.swapaxes(v, 1, 2)
     low = exact_matmul(e & 255, columns)
     return exact_matmul(e >> 8, columns).astype(np.int64) * 256 + low

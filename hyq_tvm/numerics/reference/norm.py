@@ -1,4 +1,4 @@
-"""LayerNorm and GroupNorm in integers (clauses L1 to L5 of docs/numerics.md)."""
+"""LayerNorm and GroupNorm in integers (clauses LN1 to LN5 of docs/numerics.md)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def layer_norm_constants(
     scale_out: ArrayLike,
     channels: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], int, int]:
-    """L4: the integers of a norm, ``(g int32 [C], b int64 [C], E, T)``.
+    """LN4: the integers of a norm, ``(g int32 [C], b int64 [C], E, T)``.
 
     gamma, beta: real, ``[C]``. eps: real, >= 0. scale_in: one real scale for the whole input
     (its zero point drops out). scale_out: real, one number or ``[C]``. channels: how many
@@ -56,7 +56,7 @@ def layer_norm_constants(
 
 
 def check_count(count: int) -> None:
-    """L1: raises ``AccumulatorOverflowError`` unless 1 to 32768 elements share one mean."""
+    """LN1: raises ``AccumulatorOverflowError`` unless 1 to 32768 elements share one mean."""
     if not 1 <= count <= MAX_COUNT:
         raise AccumulatorOverflowError(
             f"a norm over {count} elements: 1 to {MAX_COUNT} fit its int32 sums; exclude the layer"
@@ -108,7 +108,7 @@ def layer_norm(
     high: int,
     dtype: str,
 ) -> NDArray[Any]:
-    """L1 to L5 over the rows of int8 or int16 ``x [M,C]``; the result has x's shape.
+    """LN1 to LN5 over the rows of int8 or int16 ``x [M,C]``; the result has x's shape.
 
     gamma: int32 ``[C]``, beta: int64 ``[C]``, epsilon (E), shift (T): of ``layer_norm_constants``.
     """
@@ -132,7 +132,7 @@ def group_norm(
     high: int,
     dtype: str,
 ) -> NDArray[Any]:
-    """L1 to L5 over int8 or int16 ``x [B,S,C]``: the S x C/groups elements of a group share a mean.
+    """LN1 to LN5 over int8 or int16 ``x [B,S,C]``: the S x C/groups elements of a group share a mean.
 
     gamma: int32 ``[C]``, beta: int64 ``[C]``. Raises ``ValueError`` unless groups divides C.
     """
@@ -149,7 +149,7 @@ def group_norm(
 def _moments(
     x: IntArray, axes: tuple[int, ...], epsilon: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """L2: ``D = count * x - S1`` and ``V = max(1, count * S2 - S1^2 + E)``, axes kept."""
+    """LN2: ``D = count * x - S1`` and ``V = max(1, count * S2 - S1^2 + E)``, axes kept."""
     values = x.astype(np.int64)
     count = math.prod(x.shape[axis] for axis in axes)
     total = values.sum(axis=axes, keepdims=True)
@@ -161,7 +161,7 @@ def _moments(
 
 
 def _normalized(centred: NDArray[np.int64], variance: NDArray[np.int64]) -> NDArray[np.int64]:
-    """L3: ``D / sqrt(V)`` with 15 fraction bits."""
+    """LN3: ``D / sqrt(V)`` with 15 fraction bits."""
     zeros = (64 - bit_length(variance)) & ~1
     # V << lz needs 64 unsigned bits; only its upper half is wanted.
     v = (variance << np.maximum(zeros - 32, 0)) >> np.maximum(32 - zeros, 0)
@@ -169,7 +169,7 @@ def _normalized(centred: NDArray[np.int64], variance: NDArray[np.int64]) -> NDAr
 
 
 def inverse_root(v: NDArray[np.int64]) -> NDArray[np.int64]:
-    """L3: the largest ``R`` with ``R^2 * v <= 2^62``, for ``2^30 <= v < 2^32``."""
+    """LN3: the largest ``R`` with ``R^2 * v <= 2^62``, for ``2^30 <= v < 2^32``."""
     square = (1 << 62) // v
     root = np.zeros_like(v)
     for bit in range(16, -1, -1):
@@ -188,7 +188,7 @@ def _affine(
     high: int,
     dtype: str,
 ) -> NDArray[Any]:
-    """L5: ``clip(((n * g + b + 2^(T-1)) >> T) + zero_point, low, high)``."""
+    """LN5: ``clip(((n * g + b + 2^(T-1)) >> T) + zero_point, low, high)``."""
     total = normalized * gamma.astype(np.int64) + beta.astype(np.int64)
     scaled = rounding_shift(total, shift)
     return as_dtype(saturate(scaled + np.int64(zero_point), low, high), dtype)

@@ -1,4 +1,4 @@
-"""The integer softmax over rows of logits (clauses X1 to X9 of docs/numerics.md)."""
+"""The integer softmax over rows of logits (clauses SM1 to SM9 of docs/numerics.md)."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def softmax(
     high: int = 255,
     dtype: str = "uint8",
 ) -> NDArray[Any]:
-    """X1 to X9: softmax over the last axis of int8, int16 or int32 logits ``x [..,N]``, N >= 1.
+    """SM1 to SM9: softmax over the last axis of int8, int16 or int32 logits ``x [..,N]``, N >= 1.
 
     tensors: for ``linear_pot`` and ``table`` either none, when x lies on the grid
-    ``ln2 / 2^fraction_bits``, or multiplier, pre-shift and shift (int32 ``[1]`` each, X2) when it
+    ``ln2 / 2^fraction_bits``, or multiplier, pre-shift and shift (int32 ``[1]`` each, SM2) when it
     does not. scale: real scale of x for the other kinds; left out, x lies on that grid.
 
     output: ``"uint8"``: probabilities times 255. ``"log2_4bit"``: uint8 codes 0 .. 14 for
     ``2^-code`` and 15 for zero; those of ``hyq`` go to 15 and 16 is zero. ``"grid"``:
     ``clip(round(p * rescale_multiplier * 2^-rescale_shift) + zero_point, low, high)`` as
-    ``dtype``. Rows always add up: a softmax has no empty row and no 0/0 (X7 for ``hyq``).
+    ``dtype``. Nothing divides by 0: the maximum of a row weighs most (for ``hyq``: SM7).
     Raises ``ConfigError`` on unknown choices, ``ValueError`` on the wrong number of tensors.
     """
     check_choices(kind, output, len(tensors))
@@ -99,7 +99,7 @@ def check_choices(kind: str, output: str, tensors: int) -> None:
 
 
 def _on_grid(difference: Int64, tensors: tuple[IntArray, ...]) -> Int64:
-    """X2: differences in steps of the grid."""
+    """SM2: differences in steps of the grid."""
     if not tensors:
         return difference
     multiplier, pre_shift, shift = (int(tensor[0]) for tensor in tensors)
@@ -108,7 +108,7 @@ def _on_grid(difference: Int64, tensors: tuple[IntArray, ...]) -> Int64:
 
 
 def _grid_weights(d: Int64, kind: str, fraction_bits: int) -> Int64:
-    """X3, X4: a mantissa for the fraction of an octave, shifted right once an octave."""
+    """SM3, SM4: a mantissa for the fraction of an octave, shifted right once an octave."""
     bits = exponent_bits(d.shape[-1])
     d = np.minimum(d, ((bits + 1) << fraction_bits) - 1)
     octave, f = d >> fraction_bits, d & (2**fraction_bits - 1)
@@ -121,7 +121,7 @@ def _grid_weights(d: Int64, kind: str, fraction_bits: int) -> Int64:
 
 
 def _stepped_weights(d: Int64, kind: str, scale: float) -> Int64:
-    """X5, X6: the line and the polynomial on a fine step that is no power of two of ln2."""
+    """SM5, SM6: the line and the polynomial on a fine step that is no power of two of ln2."""
     bits = exponent_bits(d.shape[-1])
     constants = linear_constants(scale) if kind == "linear" else poly2_constants(scale)
     limit = (bits + 1) * constants.period - 1
@@ -139,14 +139,14 @@ def _stepped_weights(d: Int64, kind: str, scale: float) -> Int64:
 
 
 def normalized_uint8(e: Int64, total: Int64, bits: int) -> NDArray[np.uint8]:
-    """X8: ``255 * e / total`` with one division a row and 32-bit products, as uint8."""
+    """SM8: ``255 * e / total`` with one division a row and 32-bit products, as uint8."""
     h = bit_length(total)
     multiplier = rounding_divide(np.int64(255) << (h + (22 - bits)), total)
     return rounding_shift((e * multiplier) >> 16, h + (6 - bits)).astype(np.uint8)
 
 
 def log2_codes(e: Int64, total: Int64) -> NDArray[np.uint8]:
-    """X9: ``floor(log2(4/3 * total / e))``, at most 15; 15 also where e is 0."""
+    """SM9: ``floor(log2(4/3 * total / e))``, at most 15; 15 also where e is 0."""
     limit = total + total // 3
     positive = np.maximum(e, 1)
     code = bit_length(limit) - bit_length(positive)
@@ -155,7 +155,7 @@ def log2_codes(e: Int64, total: Int64) -> NDArray[np.uint8]:
 
 
 def row_rescale(a: Int64, total: Int64, multiplier: int, shift: int) -> Int64:
-    """A5: ``a / total * (multiplier * 2^-shift)`` with one division a row.
+    """AT5: ``a / total * (multiplier * 2^-shift)`` with one division a row.
 
     ``total``: broadcasts against ``a``; a row whose total is 0 must have ``a = 0`` and gives 0.
     """
@@ -166,7 +166,7 @@ def row_rescale(a: Int64, total: Int64, multiplier: int, shift: int) -> Int64:
 
 
 def hyq_weights(difference: Int64, scale: float) -> Int64:
-    """X7: the published weights, ``(b - r) * 2^(30 - q)`` and never below 0."""
+    """SM7: the published weights, ``(b - r) * 2^(30 - q)`` and never below 0."""
     constants = hyq_constants(scale, difference.shape[-1])
     d = np.minimum(difference, HYQ_SHIFT * constants.period)
     octave, r = d // constants.period, d % constants.period
@@ -175,7 +175,7 @@ def hyq_weights(difference: Int64, scale: float) -> Int64:
 
 
 def hyq_codes(e: Int64) -> Int64:
-    """X7: the published codes 0 .. 15, and 16 for nothing, also where the whole row is 0."""
+    """SM7: the published codes 0 .. 15, and 16 for nothing, also where the whole row is 0."""
     positive = np.maximum(e, 1)
     total = e.sum(axis=-1, keepdims=True)
     whole, rest = total // positive, total % positive
