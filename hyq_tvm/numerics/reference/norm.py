@@ -132,7 +132,7 @@ def group_norm(
     high: int,
     dtype: str,
 ) -> NDArray[Any]:
-    """LN1 to LN5 over int8 or int16 ``x [B,S,C]``: the S x C/groups elements of a group share a mean.
+    """LN1 to LN5 over int8 or int16 ``x [B,S,C]``: S x C / groups elements share a mean.
 
     gamma: int32 ``[C]``, beta: int64 ``[C]``. Raises ``ValueError`` unless groups divides C.
     """
