@@ -55,8 +55,9 @@ class Place:
 class Program:
     """What a device runs.
 
-    words: uint64 ``[N, 2]``. image: uint8, the DRAM from address 0 when a run starts (constants and
-    micro-ops); the other bytes up to ``dram_bytes`` hold nothing. tensors: name -> place.
+    words: uint64 ``[N, 2]``. image: uint8, the DRAM from ``image_address`` on when a run starts
+    (constants and micro-ops); the other bytes up to ``dram_bytes`` hold nothing. tensors: name ->
+    place.
     layers: first instruction -> what the instructions from there on compute.
     metadata: plain data for reports.
 
@@ -70,11 +71,14 @@ class Program:
     tensors: Mapping[str, Place]
     layers: Mapping[int, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    image_address: int = 0
 
     def __post_init__(self) -> None:
-        if not len(self.image) <= self.dram_bytes <= DRAM_LIMIT:
+        image_end = self.image_address + len(self.image)
+        if self.image_address < 0 or not image_end <= self.dram_bytes <= DRAM_LIMIT:
             raise DeviceProgramError(
-                f"an image of {len(self.image)} bytes in a DRAM of {self.dram_bytes}"
+                f"an image of {len(self.image)} bytes at {self.image_address} in a DRAM of "
+                f"{self.dram_bytes}"
             )
         for name, place in self.tensors.items():
             self._check_place(name, place)
@@ -125,6 +129,7 @@ class Program:
             "fingerprint": self.config.fingerprint,
             "instructions": len(self.words),
             "image_bytes": len(self.image),
+            "image_address": self.image_address,
             "dram_bytes": self.dram_bytes,
             "tensors": {name: asdict(place) for name, place in self.tensors.items()},
             "layers": {str(index): name for index, name in self.layers.items()},
@@ -171,6 +176,7 @@ class Program:
             tensors={name: _place(entry) for name, entry in header["tensors"].items()},
             layers={int(index): str(name) for index, name in header["layers"].items()},
             metadata=dict(header["metadata"]),
+            image_address=int(header["image_address"]),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -69,7 +69,7 @@ class Simulator:
         """
         program.check_device(self.config)
         machine = Machine.create(self.config, program.dram_bytes)
-        machine.fill(0, program.image)
+        machine.fill(program.image_address, program.image)
         _write_inputs(machine, program, inputs)
         name, execute = self._executor(machine, program)
         _Execution(program, self.config, self.priority, execute).run()

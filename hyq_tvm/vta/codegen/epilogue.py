@@ -1,0 +1,243 @@
+"""Epilogue stages (clauses E1 to E4) as VECTOR instructions on a block of accumulators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyq_tvm.errors import UnsupportedModelError
+from hyq_tvm.numerics.epilogue import STAGE_TENSORS
+from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
+from hyq_tvm.vta.codegen.source import Argument
+from hyq_tvm.vta.codegen.stream import Loop, Resident, Tile
+from hyq_tvm.vta.codegen.window import Window, span
+from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
+
+Stage = Mapping[str, Any]
+ONE = np.array([1])
+
+
+@dataclass(frozen=True)
+class Area:
+    """Accumulators of a tile: ``runs`` rows of ``blocks`` entries from ``base`` on.
+
+    first: the channel block that the first entry of a row holds.
+    """
+
+    base: int
+    runs: int
+    blocks: int
+    first: int
+
+    def outer(self, third: int = 0) -> Loop:
+        """Over the rows, in place."""
+        return Loop(self.runs, self.blocks, self.blocks, third)
+
+    def inner(self, third: int = 0) -> Loop:
+        """Over the entries of a row, in place."""
+        return Loop(self.blocks, 1, 1, third)
+
+
+@dataclass(frozen=True)
+class Offset:
+    """Adds a constant a channel, where no requantize can take it along."""
+
+    parameters: Parameters
+
+    def residents(self, area: Area) -> list[Resident]:
+        """What it wants on chip."""
+        return [self.parameters.resident(area.first, area.blocks)]
+
+    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
+        """The instructions."""
+        tile.set(LOW=INT32_LOW, HIGH=INT32_HIGH)
+        uops = [(area.base, 0, at[0])]
+        inner = Loop(area.blocks, 1, 0, self.parameters.step)
+        tile.vector("ADD", uops, Loop(area.runs, area.blocks), inner, operand="PRM")
+
+
+@dataclass(frozen=True)
+class Requantize:
+    """E2, with a constant a channel added before the product."""
+
+    parameters: Parameters
+    zero_point: int
+    low: int
+    high: int
+
+    def residents(self, area: Area) -> list[Resident]:
+        """What it wants on chip."""
+        return [self.parameters.resident(area.first, area.blocks)]
+
+    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
+        """The instructions."""
+        tile.set(LOW=self.low, HIGH=self.high, ZERO_POINT=self.zero_point)
+        uops = [(area.base, area.base, at[0])]
+        tile.vector("REQ", uops, area.outer(), area.inner(self.parameters.step))
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """E3."""
+
+    table: Resident
+    low: int
+
+    def residents(self, area: Area) -> list[Resident]:
+        """What it wants on chip."""
+        return [self.table]
+
+    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
+        """The instructions."""
+        tile.set(TABLE_BASE=at[0], TABLE_LOW=self.low, TABLE_SIZE=self.table.entries)
+        tile.vector("LOOKUP", [(area.base, area.base, 0)], area.outer(), area.inner())
+
+
+@dataclass(frozen=True)
+class Add:
+    """E4: another tensor, rescaled by ``scale`` unless it lies on the same grid already."""
+
+    tensor: Tensor
+    scale: Parameters | None
+    low: int
+    high: int
+
+    def residents(self, area: Area) -> list[Resident]:
+        """What it wants on chip."""
+        return [self.scale.resident(0, 1)] if self.scale else []
+
+    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
+        """The instructions."""
+        if self.scale is not None:
+            tile.set(LOW=INT32_LOW, HIGH=INT32_HIGH, ZERO_POINT=0)
+            tile.vector("REQ", [(other, other, at[0])], area.outer(), area.inner())
+        tile.set(LOW=self.low, HIGH=self.high)
+        tile.vector("ADD", [(area.base, other, 0)], area.outer(), area.inner())
+
+
+Step = Offset | Requantize | Lookup | Add
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The steps of an operator; ``dtype`` is what is stored."""
+
+    steps: tuple[Step, ...]
+    dtype: str
+
+    @property
+    def others(self) -> list[Tensor]:
+        """The tensors that Add steps read, each with an area of its own."""
+        return [step.tensor for step in self.steps if isinstance(step, Add)]
+
+    @property
+    def areas(self) -> int:
+        """How many accumulator areas a tile needs."""
+        return 1 + len(self.others)
+
+    def reads(self, window: Window) -> list[tuple[int, int]]:
+        """DRAM that a tile over ``window`` of the output reads."""
+        return [span(window, t.address, t.dtype) for t in self.others]
+
+    def residents(self, area: Area) -> list[Resident]:
+        """What all steps want on chip, in order."""
+        return [r for step in self.steps for r in step.residents(area)]
+
+    def load(self, tile: Tile, window: Window, area: Area) -> None:
+        """Bring the other tensors on chip."""
+        for index, other in enumerate(self.others, start=1):
+            sram = area.base + index * area.runs * area.blocks
+            tile.load(window.move(other.address, other.dtype, sram))
+
+    def emit(self, tile: Tile, area: Area, at: Sequence[int]) -> None:
+        """Run the steps in place; ``at``: where ``residents(area)`` lie."""
+        taken, other = 0, area.base
+        for step in self.steps:
+            count = len(step.residents(area))
+            if isinstance(step, Add):
+                other += area.runs * area.blocks
+            step.emit(tile, area, at[taken : taken + count], other)
+            taken += count
+
+
+def make_epilogue(
+    context: Context,
+    stages: Sequence[Stage],
+    arguments: Sequence[Argument],
+    offset: NDArray[np.int64],
+    dtype: str,
+) -> Epilogue:
+    """The steps of ``stages``; ``offset`` (``[C]`` or ``[1]``) is added to the accumulator first.
+
+    Raises ``UnsupportedModelError`` on parameters that are not constants or not per channel.
+    """
+    steps: list[Step] = []
+    rest = list(arguments)
+    pending = offset if offset.any() else np.zeros(1, np.int64)
+    for stage in stages:
+        count = STAGE_TENSORS[stage["kind"]]
+        tensors, rest = rest[:count], rest[count:]
+        if stage["kind"] == "requantize":
+            steps.append(_requantize(context, stage, tensors, pending))
+            pending = np.zeros(1, np.int64)
+            continue
+        steps += _flush(context, pending)
+        pending = np.zeros(1, np.int64)
+        steps.append(
+            _lookup(context, stage, tensors)
+            if stage["kind"] == "lookup"
+            else _add(context, stage, tensors[0])
+        )
+    steps += _flush(context, pending)
+    return Epilogue(tuple(steps), dtype)
+
+
+def constant(argument: Argument) -> NDArray[Any]:
+    """The array of an argument that must be part of the program."""
+    if isinstance(argument.value, str):
+        raise UnsupportedModelError(f"tensor {argument.value!r} must be a constant on this target")
+    return argument.value
+
+
+def per_channel(array: NDArray[Any]) -> NDArray[np.int64]:
+    """``[C]`` or ``[1]``, of an array that varies along the last axis only."""
+    if array.size != array.shape[-1]:
+        raise UnsupportedModelError(
+            f"multipliers of shape {array.shape} vary with the position; per channel is supported"
+        )
+    return array.reshape(-1).astype(np.int64)
+
+
+def _flush(context: Context, pending: NDArray[np.int64]) -> list[Step]:
+    if not pending.any():
+        return []
+    zeros = np.zeros(1, np.int64)
+    return [Offset(context.parameters(zeros, pending, zeros))]
+
+
+def _requantize(
+    context: Context, stage: Stage, tensors: Sequence[Argument], offset: NDArray[np.int64]
+) -> Requantize:
+    multiplier, shift = (per_channel(constant(t)) for t in tensors)
+    half = np.int64(1) << (shift - 1)
+    parameters = context.parameters(multiplier, shift, offset * multiplier + half)
+    return Requantize(parameters, stage["zero_point"], stage["low"], stage["high"])
+
+
+def _lookup(context: Context, stage: Stage, tensors: Sequence[Argument]) -> Lookup:
+    return Lookup(context.table(constant(tensors[0])), stage["low"])
+
+
+def _add(context: Context, stage: Stage, other: Argument) -> Add:
+    zero_point, multiplier, shift = (int(stage[k]) for k in ("zero_point", "multiplier", "shift"))
+    scale = None
+    if (zero_point, multiplier, shift) != (0, 1, 0):
+        half = (1 << shift) >> 1
+        scale = context.parameters(
+            multiplier * ONE, shift * ONE, (half - zero_point * multiplier) * ONE
+        )
+    return Add(context.tensor(other), scale, stage["low"], stage["high"])

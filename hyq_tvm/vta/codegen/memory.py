@@ -1,0 +1,130 @@
+"""Who lies where: constants and tensors in DRAM, constants and input tiles on chip."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyq_tvm.errors import UnsupportedModelError
+
+ALIGNMENT = 64
+
+
+def aligned(address: int) -> int:
+    """The next multiple of a DRAM burst."""
+    return -(-address // ALIGNMENT) * ALIGNMENT
+
+
+class ConstantPool:
+    """Constants of a program, equal ones once, from DRAM address ``base`` on."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self._known: dict[bytes, int] = {}
+        self._parts: list[NDArray[np.uint8]] = []
+        self._size = 0
+
+    def add(self, array: NDArray[Any]) -> int:
+        """The DRAM address of an array's bytes."""
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        key = hashlib.sha256(raw.tobytes()).digest() + raw.size.to_bytes(8, "little")
+        if key not in self._known:
+            self._known[key] = self.base + self._size
+            padding = np.zeros(aligned(raw.size) - raw.size, np.uint8)
+            self._parts += [raw, padding]
+            self._size += aligned(raw.size)
+        return self._known[key]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """All constants, as they lie in DRAM."""
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.uint8)
+
+
+@dataclass
+class Arena:
+    """DRAM from address 0 on for tensors that live for a while."""
+
+    top: int = 0
+    _live: dict[int, int] = field(default_factory=dict)
+
+    def allocate(self, nbytes: int) -> int:
+        """The lowest address where so many bytes are free."""
+        size, address = aligned(max(nbytes, 1)), 0
+        for start, length in sorted(self._live.items()):
+            if start - address >= size:
+                break
+            address = max(address, start + length)
+        self._live[address] = size
+        self.top = max(self.top, address + size)
+        return address
+
+    def release(self, address: int) -> None:
+        """Give a tensor's bytes back."""
+        del self._live[address]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Entries of an on-chip buffer that hold ``key`` and were last used by tile ``last``."""
+
+    key: object
+    start: int
+    size: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        """The entry after the last."""
+        return self.start + self.size
+
+
+class Residency:
+    """What an on-chip buffer holds. A region may be replaced two tiles after its last use."""
+
+    LAG = 2
+
+    def __init__(self, name: str, capacity: int) -> None:
+        self.name = name
+        self.capacity = capacity
+        self._regions: list[Region] = []
+
+    def find(self, key: object, tile: int) -> int | None:
+        """Where ``key`` lies, marked as used by ``tile``; None if it is not there."""
+        for index, region in enumerate(self._regions):
+            if region.key == key:
+                self._regions[index] = Region(key, region.start, region.size, tile)
+                return region.start
+        return None
+
+    def place(self, key: object, size: int, tile: int) -> int | None:
+        """Room for ``key``, used by ``tile``; None while too much of the buffer is in use.
+
+        Raises ``UnsupportedModelError`` when the buffer is too small for it at any time.
+        """
+        if size > self.capacity:
+            raise UnsupportedModelError(
+                f"a tile needs {size} entries of the {self.name} buffer, which has {self.capacity}"
+            )
+        starts = [0, *(region.end for region in self._regions)]
+        choices = [(self._age(s, size), s) for s in starts if s + size <= self.capacity]
+        choices = [(age, start) for age, start in choices if age <= tile - self.LAG]
+        if not choices:
+            return None
+        start = min(choices)[1]
+        kept = [r for r in self._regions if r.end <= start or r.start >= start + size]
+        self._regions = [*kept, Region(key, start, size, tile)]
+        return start
+
+    def drop(self, key: object) -> None:
+        """Forget what was placed but will not be loaded."""
+        self._regions = [region for region in self._regions if region.key != key]
+
+    def _age(self, start: int, size: int) -> int:
+        """The last use of whatever lies there; lower is better to replace."""
+        overlapping = (r.last for r in self._regions if r.start < start + size and start < r.end)
+        return max(overlapping, default=-self.LAG)

@@ -1,0 +1,368 @@
+"""The instruction stream under construction: tiles, tokens, registers, what is on chip.
+
+A program is a sequence of tiles; tile t loads, computes and stores. While tile t computes, tile
+t + 1 loads and tile t - 1 stores. The rules behind that, which tokens enforce:
+
+* the load of tile t starts when compute reaches tile t - 1 and the store of tile t - 3 is done, so
+  it may replace what tile t - 2 was the last to use, and read from DRAM what tile t - 3 wrote;
+* accumulators are three slots, taken in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hyq_tvm.errors import UnsupportedModelError
+from hyq_tvm.vta.arch import VTAConfig
+from hyq_tvm.vta.codegen.memory import ConstantPool, Residency
+from hyq_tvm.vta.isa import Instruction, encode_uops, instruction
+from hyq_tvm.vta.isa.encoding import Words, encode, unit_of
+from hyq_tvm.vta.isa.table import LENGTH_BITS, REGISTERS
+from hyq_tvm.vta.transfer import Transfer
+
+SLOTS = 3
+ROW_SHARE = 32
+"""One accumulator entry of so many, in each slot, holds numbers of a row."""
+
+KEPT_ENTRIES = 4
+"""Accumulator entries that no tile takes for itself: sums over several tiles."""
+
+NOP = {"load": "LOAD_PAD", "compute": "LOW", "store": "STORE_X_STRIDE"}
+"""A register of each unit: setting it to what it holds passes a token on."""
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Something that a tile wants on chip: ``moves`` bring it to the entries of a buffer.
+
+    A move's ``sram`` counts from where the buffer has room. key: equal keys hold equal contents.
+    Without moves it is room in the input buffer that the compute unit fills.
+    """
+
+    key: object
+    entries: int
+    moves: tuple[Transfer, ...]
+    pad: int = 0
+
+    @property
+    def buffer(self) -> str:
+        """The buffer it lies in."""
+        return self.moves[0].memory.removesuffix("_T") if self.moves else "INP"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop of a nest: iterations and index steps (which do not matter for one iteration)."""
+
+    count: int
+    dst: int = 0
+    src: int = 0
+    third: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count == 1:
+            for name in ("dst", "src", "third"):
+                object.__setattr__(self, name, 0)
+
+
+ONCE = Loop(1)
+Uop = tuple[int, int, int]
+
+
+@dataclass
+class Tile:
+    """One tile. at: where its residents lie. slot: its first accumulator entry; row: its first
+    entry for numbers of rows, which the third index of a micro-op reaches.
+    """
+
+    stream: Stream
+    index: int
+    at: list[int]
+    slot: int
+    row: int
+    loads: list[Instruction] = field(default_factory=list)
+    computes: list[Instruction] = field(default_factory=list)
+    stores: list[Instruction] = field(default_factory=list)
+
+    def set(self, **values: int) -> None:
+        """Write registers of the compute unit, those that hold something else."""
+        self.computes += self.stream.changed(values)
+
+    def load(self, move: Transfer, pad: int = 0) -> None:
+        """A transfer onto the chip; its ``sram`` is absolute."""
+        self.stream.check_read((move.dram, move.end), self.index)
+        strides = {"LOAD_Y_STRIDE": move.y_stride, "LOAD_X_STRIDE": move.x_stride}
+        self.loads += self.stream.changed({**strides, "LOAD_PAD": pad})
+        pads = dict(zip(("pad_top", "pad_bottom", "pad_left", "pad_right"), move.pads, strict=True))
+        self.loads.append(instruction("LOAD", **_fields(move), **pads))
+
+    def store(self, move: Transfer) -> None:
+        """A transfer to DRAM."""
+        strides = {"STORE_Y_STRIDE": move.y_stride, "STORE_X_STRIDE": move.x_stride}
+        self.stores += self.stream.changed(strides)
+        self.stores.append(instruction("STORE", **_fields(move)))
+        self.stream.wrote((move.dram, move.end), self.index)
+
+    def gemm(
+        self, uops: Sequence[Uop], outer: Loop, inner: Loop, *, init: bool, unsigned: bool
+    ) -> None:
+        """Products over a nest."""
+        if not uops:
+            return
+        self.computes.append(
+            instruction(
+                "GEMM",
+                init=int(init),
+                inp_u8=int(unsigned),
+                wgt_out=outer.third,
+                wgt_in=inner.third,
+                **self._nest(uops, outer, inner),
+            )
+        )
+
+    def vector(
+        self,
+        op: str,
+        uops: Sequence[Uop],
+        outer: Loop,
+        inner: Loop = ONCE,
+        *,
+        operand: str = "ACC",
+        target: str = "ACC",
+    ) -> None:
+        """A function over a nest."""
+        self.computes.append(
+            instruction(
+                "VECTOR",
+                op=op,
+                operand=operand,
+                target=target,
+                third_out=outer.third,
+                third_in=inner.third,
+                **self._nest(uops, outer, inner),
+            )
+        )
+
+    def softmax(self, **fields: int | str) -> None:
+        """A SOFTMAX instruction."""
+        self.computes.append(instruction("SOFTMAX", **fields))
+
+    def _nest(self, uops: Sequence[Uop], outer: Loop, inner: Loop) -> dict[str, int]:
+        begin = self.stream.uops(self, uops)
+        return {
+            "uop_begin": begin,
+            "uop_end": begin + len(uops),
+            "iter_out": outer.count,
+            "iter_in": inner.count,
+            "dst_out": outer.dst,
+            "dst_in": inner.dst,
+            "src_out": outer.src,
+            "src_in": inner.src,
+        }
+
+
+def _fields(move: Transfer) -> dict[str, int | str]:
+    return {
+        "memory": move.memory,
+        "sram": move.sram,
+        "dram": move.dram,
+        "y_size": move.y,
+        "x_size": move.x,
+        "length": move.length,
+    }
+
+
+class Stream:
+    """Instructions so far. All tiles go through ``tile`` and then ``finish_tile``, in order."""
+
+    def __init__(self, config: VTAConfig, pool: ConstantPool) -> None:
+        self.config = config
+        self.pool = pool
+        self.row_entries = config.acc_entries // ROW_SHARE
+        self.kept = SLOTS * self.row_entries
+        self._slots = self.kept + KEPT_ENTRIES
+        self.slot_entries = (config.acc_entries - self._slots) // SLOTS
+        self.layers: dict[int, str] = {}
+        self._program: list[Instruction] = []
+        self._registers = {register.name: register.reset for register in REGISTERS}
+        self._tiles = 0
+        self._writes: list[tuple[Range, int]] = []
+        self._buffers = {
+            "INP": Residency("input", config.inp_entries),
+            "WGT": Residency("weight", config.wgt_entries),
+            "PRM": Residency("parameter", config.parameter_entries),
+            "TBL": Residency("table", config.table_entries),
+            "UOP": Residency("micro-op", config.uop_entries),
+        }
+
+    def layer(self, name: str) -> None:
+        """The instructions from here on belong to a layer."""
+        self.layers[len(self._program)] = name
+
+    def tile(self, reads: Iterable[Range] = (), residents: Sequence[Resident] = ()) -> Tile:
+        """A new tile that reads the DRAM bytes ``reads`` and wants ``residents`` on chip."""
+        wanted = [*reads, *((m.dram, m.end) for r in residents for m in r.moves)]
+        while any(self._writer(r) > self._tiles - SLOTS for r in wanted):
+            self._empty_tile()
+        placed = self._place(residents)
+        for _ in range(Residency.LAG):
+            if placed is not None:
+                break
+            self._empty_tile()
+            placed = self._place(residents)
+        if placed is None:
+            raise UnsupportedModelError(
+                "what one tile needs on chip does not fit the buffers together: "
+                + ", ".join(f"{r.buffer} {r.entries}" for r in residents)
+            )
+        at = [start for start, _ in placed]
+        slot = self._tiles % SLOTS
+        made = Tile(
+            self,
+            self._tiles,
+            at,
+            self._slots + slot * self.slot_entries,
+            slot * self.row_entries,
+        )
+        for resident, (start, fresh) in zip(residents, placed, strict=True):
+            for move in resident.moves if fresh else ():
+                made.load(moved(move, start), resident.pad)
+        return made
+
+    def _place(self, residents: Sequence[Resident]) -> list[tuple[int, bool]] | None:
+        """Start and whether it must be loaded, of each resident; None if some have no room yet."""
+        tile, result = self._tiles, []
+        found = [self._buffers[r.buffer].find(r.key, tile) for r in residents]
+        for resident, start in zip(residents, found, strict=True):
+            if start is not None:
+                result.append((start, False))
+                continue
+            again = self._buffers[resident.buffer].find(resident.key, tile)
+            place = again
+            if place is None:
+                buffer = self._buffers[resident.buffer]
+                place = buffer.place(resident.key, resident.entries, tile)
+            if place is None:
+                self._forget(residents, found)
+                return None
+            result.append((place, again is None))
+        return result
+
+    def _forget(self, residents: Sequence[Resident], found: Sequence[int | None]) -> None:
+        """Undo placements whose loads will not happen in this tile."""
+        for resident, start in zip(residents, found, strict=True):
+            if start is None:
+                self._buffers[resident.buffer].drop(resident.key)
+
+    def uops(self, tile: Tile, uops: Sequence[Uop]) -> int:
+        """The first of these micro-ops on chip; loads them into ``tile`` if they are not there."""
+        key, buffer = tuple(uops), self._buffers["UOP"]
+        start = buffer.find(key, tile.index)
+        if start is not None:
+            return start
+        start = buffer.place(key, len(key), tile.index)
+        if start is None:
+            raise UnsupportedModelError(
+                f"the micro-ops of neighbouring tiles, {len(key)} among them, do not fit the "
+                f"buffer of {buffer.capacity}"
+            )
+        address = self.pool.add(encode_uops(uops))
+        for first in range(0, len(key), _LONGEST):
+            length = min(_LONGEST, len(key) - first)
+            tile.load(flat("UOP", start + first, address + 4 * first, length))
+        return start
+
+    def finish_tile(self, tile: Tile) -> None:
+        """Append a tile's instructions, with tokens."""
+        index = tile.index
+        self._tiles += 1
+        self._append(tile.loads, "load", pop="pop_next" if index else "", push="push_next")
+        sync = {"pop_next": int(index >= SLOTS - 1), "push_prev": 1}
+        self._program.append(self._nop("compute", **sync))
+        self._append(tile.computes, "compute", pop="pop_prev", push="push_next")
+        self._append(tile.stores, "store", pop="pop_prev", push="push_prev")
+
+    def words(self) -> Words:
+        """The whole program; call once, at the end."""
+        some = int(self._tiles > 0)
+        self._program.append(self._nop("load", pop_next=some, push_next=1))
+        waits = min(self._tiles, SLOTS - 1)
+        self._program += [self._nop("compute", pop_next=1) for _ in range(waits - 1)]
+        self._program.append(instruction("FINISH", pop_prev=1, pop_next=some))
+        return encode(self._program)
+
+    def changed(self, values: dict[str, int]) -> list[Instruction]:
+        """SET instructions for the registers that hold something else."""
+        made = []
+        for name, value in values.items():
+            if self._registers[name] != value:
+                self._registers[name] = value
+                made.append(instruction("SET", register=name, value=value))
+        return made
+
+    def wrote(self, span: Range, tile: int) -> None:
+        """Remember what a tile stores."""
+        recent = [(s, t) for s, t in self._writes if t > tile - SLOTS]
+        self._writes = [*recent, (span, tile)]
+
+    def check_read(self, span: Range, tile: int) -> None:
+        """Raises ``AssertionError`` if a load could overtake the store it depends on."""
+        if self._writer(span) > tile - SLOTS:
+            raise AssertionError(f"tile {tile} reads {span} too early: declare it in reads")
+
+    def _writer(self, span: Range) -> int:
+        """The last tile that stored into a range of DRAM."""
+        tiles = (t for (start, end), t in self._writes if start < span[1] and span[0] < end)
+        return max(tiles, default=-SLOTS)
+
+    def _empty_tile(self) -> None:
+        self.finish_tile(Tile(self, self._tiles, [], 0, 0))
+
+    def _append(self, made: list[Instruction], unit: str, pop: str, push: str) -> None:
+        """A tile's part for one unit: its first instruction pops, its last one pushes."""
+        part = made or [self._nop(unit)]
+        if pop:
+            part = [_with(part[0], pop), *part[1:]]
+        self._program += [*part[:-1], _with(part[-1], push)]
+
+    def _nop(self, unit: str, **flags: int) -> Instruction:
+        name = NOP[unit]
+        return instruction("SET", register=name, value=self._registers[name], **flags)
+
+
+_LONGEST = (1 << LENGTH_BITS) - 1
+
+
+def _with(made: Instruction, flag: str) -> Instruction:
+    changed = Instruction(made.name, {**made.fields, flag: 1})
+    if unit_of(changed) == "load" and flag in ("pop_prev", "push_prev"):
+        raise AssertionError("the load unit has nothing before it")
+    return changed
+
+
+def moved(move: Transfer, start: int) -> Transfer:
+    """A transfer whose ``sram`` counted from 0, at ``start``."""
+    return Transfer(
+        memory=move.memory,
+        sram=move.sram + start,
+        dram=move.dram,
+        y=move.y,
+        x=move.x,
+        length=move.length,
+        pads=move.pads,
+        y_stride=move.y_stride,
+        x_stride=move.x_stride,
+    )
+
+
+def flat(memory: str, sram: int, dram: int, length: int) -> Transfer:
+    """One run."""
+    return Transfer(memory, sram, dram, 1, 1, length, (0, 0, 0, 0), 0, 0)
+
+
+def runs(memory: str, sram: int, dram: int, count: int, length: int, stride: int) -> Transfer:
+    """``count`` runs of ``length`` elements, ``stride`` bytes apart."""
+    return Transfer(memory, sram, dram, 1, count, length, (0, 0, 0, 0), 0, stride)
