@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from hyq_tvm.errors import AccumulatorOverflowError
 from hyq_tvm.numerics import OPERATORS
-from hyq_tvm.numerics.bits import bit_length
 from hyq_tvm.numerics.reference.norm import inverse_root, layer_norm_constants
 
 RNG = np.random.default_rng(20)
@@ -46,18 +45,6 @@ def params(constants, **changes):
     _, _, epsilon, shift = constants
     base = {"epsilon": epsilon, "shift": shift, "zero_point": 0, "low": -128, "high": 127}
     return {**base, "dtype": "int8", **changes}
-
-
-@pytest.mark.parametrize("value", [1 << i for i in range(63)])
-def test_bit_length_at_powers_of_two(value):
-    around = [v for v in (value - 2, value - 1, value, value + 1, value + 2) if 0 <= v < 2**63]
-    expected = [v.bit_length() for v in around]
-    np.testing.assert_array_equal(bit_length(np.array(around, dtype=np.int64)), expected)
-
-
-def test_bit_length_refuses_negative_numbers():
-    with pytest.raises(ValueError, match="-3"):
-        bit_length(np.array([4, -3]))
 
 
 def test_ln3_inverse_root_is_the_largest_that_fits():
