@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hyq_tvm.errors import UnsupportedModelError
-from hyq_tvm.quantization.graph import Graph
+from hyq_tvm.quantization.graph import UNARY, Graph
 from relay_passes.canonical.collect_terms import collect_terms
 from relay_passes.canonical.drop_broadcasts import drop_broadcasts
 from relay_passes.canonical.fold_affine import fold_affine
@@ -77,5 +77,18 @@ def _settled(graph: Graph, passes: Sequence[Pass]) -> Graph:
 
 
 def extract_graph(mod: Any) -> Graph:
-    """The canonical float graph of a Relax module (see hyq_tvm/quantization/graph.py)."""
-    return canonicalize(read_graph(mod))
+    """The canonical float graph of a Relax module (see hyq_tvm/quantization/graph.py).
+
+    Takes what ``hyq_tvm.from_torch`` and ``hyq_tvm.from_onnx`` give, and any Relax module of one
+    function ``main`` with static shapes and constant weights. Raises ``UnsupportedModelError``
+    naming every operator that is in the way, each with the binding it comes from.
+    """
+    graph = canonicalize(read_graph(mod))
+    left = [
+        f"{node.attrs['fn']} of an activation at {node.name}"
+        for node in graph
+        if node.op == "unary" and node.attrs["fn"] not in UNARY
+    ]
+    if left:
+        raise UnsupportedModelError("unsupported operators:\n  " + "\n  ".join(left))
+    return graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -98,20 +99,18 @@ def _decompose(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
 
 def _import(program: torch.export.ExportedProgram) -> tvm.IRModule:
     importer = _Importer(program)
-    try:
-        mod = importer.from_exported_program(program, False, False, False, None)
-    except Exception as error:
-        where = importer.labels.current or "the model"
-        raise UnsupportedModelError(
-            f"{where}: the operator cannot be imported ({error})"
-        ) from error
+    mod = importer.from_exported_program(program, False, False, False, None)
     mod = importer.labels.apply(mod)
     check_operators(mod)
     return mod
 
 
 class _Importer(ExportedProgramImporter):
-    """TVM's importer, with labels, with stand-ins for unknown operators, and corrected."""
+    """TVM's importer with labels, constants computed by torch, stand-ins, and corrections.
+
+    A stand-in takes the place of an operator that is unknown or that the importer fails on; the
+    import goes on, and ``check_operators`` names all of them.
+    """
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
@@ -122,15 +121,15 @@ class _Importer(ExportedProgramImporter):
             **signature.inputs_to_buffers,
             **signature.inputs_to_lifted_tensor_constants,
         }
-        corrected = {
-            "hardtanh.default": self._clamp_between,
-            "hardtanh_.default": self._clamp_between,
+        tensors = {**program.state_dict, **program.constants}
+        self._constants: dict[str, Any] = {
+            name: tensors[target].detach()
+            for name, target in self._owners.items()
+            if isinstance(tensors.get(target), torch.Tensor)
         }
-        table: dict[str, Callable[[Any], Any]] = {**self.create_convert_map(), **corrected}
+        table: dict[str, Callable[[Any], Any]] = {**self.create_convert_map(), **self._corrected()}
         names = {node.target.__name__ for node in program.graph.nodes if node.op == "call_function"}
-        self.convert_map = {
-            name: self._labelled(table.get(name, self._stand_in)) for name in names | set(table)
-        }
+        self.convert_map = {name: self._checked(table.get(name)) for name in names | set(table)}
 
     def _translate_fx_graph(self, *args: Any, **kwargs: Any) -> Any:
         self.labels.watch(self.block_builder)
@@ -138,12 +137,29 @@ class _Importer(ExportedProgramImporter):
         self.labels.current = ""
         return translated
 
-    def _labelled(self, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _checked(self, convert: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         def converted(node: Any) -> Any:
             self.labels.current = self._label(node)
-            return convert(node)
+            if all(argument.name in self._constants for argument in node.all_input_nodes):
+                return self._computed(node)
+            if convert is None:
+                return self._stand_in(node)
+            try:
+                return convert(node)
+            except Exception as error:  # noqa: BLE001 - TVM raises whatever it runs into
+                return self._stand_in(node, str(error).partition("\n")[0])
 
         return converted
+
+    def _computed(self, node: Any) -> Any:
+        """What depends on weights alone: torch knows it exactly."""
+        arguments, keywords = torch.fx.node.map_arg(
+            (node.args, node.kwargs), lambda argument: self._constants[argument.name]
+        )
+        with torch.no_grad():
+            value = node.target(*arguments, **keywords)
+        self._constants[node.name] = value
+        return _as_relax(value)
 
     def _label(self, node: Any) -> str:
         """The owner of the weight in use, else the layer, else its module and the operator."""
@@ -155,22 +171,76 @@ class _Importer(ExportedProgramImporter):
         path, kind = stack[-1]
         layer = str(getattr(kind, "__module__", kind)).startswith("torch.nn.modules.")
         operator = str(node.target.__name__).partition(".")[0].strip("_")
+        operator = _SHORT.get(operator, operator)
         return path if layer and path else f"{path}.{operator}".lstrip(".")
 
-    def _stand_in(self, node: Any) -> Any:
+    def _stand_in(self, node: Any, reason: str = "") -> Any:
         values = node.meta.get("val")
         outputs = values if isinstance(values, (tuple, list)) else (values,)
         types = [_relax_type(value) for value in outputs]
         args = [self.env[argument] for argument in node.all_input_nodes]
         type_ = relax.TupleType(types) if isinstance(values, (tuple, list)) else types[0]
         what = str(node.target).removeprefix("aten.").removesuffix(".default")
+        what = f"{what} ({reason})" if reason else what
         return placeholder(self.block_builder, what, args, type_)
 
+    def _corrected(self) -> dict[str, Callable[[Any], Any]]:
+        """Converters in place of those that ignore arguments or refuse what is simple."""
+        return {
+            "hardtanh.default": self._clamp_between,
+            "hardtanh_.default": self._clamp_between,
+            "scaled_dot_product_attention.default": self._attention,
+            "avg_pool2d.default": self._average,
+        }
+
     def _clamp_between(self, node: Any) -> Any:
-        """hardtanh: its limits may be positional."""
+        """hardtanh, whose limits may be positional."""
         low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min_val", -1.0)
         high = node.args[2] if len(node.args) > 2 else node.kwargs.get("max_val", 1.0)
         return self.block_builder.emit(relax.op.clip(self.env[node.args[0]], low, high))
+
+    def _average(self, node: Any) -> Any:
+        """avg_pool2d without a divisor of its own."""
+        override = node.args[6] if len(node.args) > 6 else node.kwargs.get("divisor_override")
+        return self._avg_pool2d(node) if override is None else self._stand_in(node)
+
+    def _attention(self, node: Any) -> Any:
+        """Attention with its scale, and with masks that broadcast."""
+        given = dict(zip(_ATTENTION_ARGUMENTS, node.args, strict=False)) | node.kwargs
+        if given.get("is_causal") or given.get("enable_gqa") or given.get("dropout_p"):
+            return self._stand_in(node, "causal, grouped or with dropout")
+        emit, op = self.block_builder.emit, relax.op
+        shape = tuple(node.meta["val"].shape)
+        lead = shape[:-2] if len(shape) == 4 else (math.prod(shape[:-2]), 1)
+        query, key, value = (
+            emit(
+                op.permute_dims(op.reshape(self.env[v], (*lead, *v.meta["val"].shape[-2:])), _HEADS)
+            )
+            for v in (given[name] for name in _ATTENTION_ARGUMENTS[:3])
+        )
+        mask = given.get("attn_mask")
+        bias = None if mask is None else self._bias(self.env[mask], len(shape))
+        attended = op.nn.attention(query, key, value, bias=bias, scale=given.get("scale"))
+        return emit(op.reshape(op.permute_dims(emit(attended), _HEADS), shape))
+
+    def _bias(self, mask: Any, rank: int) -> Any:
+        if mask.ty.dtype != "float32" or (rank != 4 and mask.ty.ndim > 2):
+            raise ValueError("a mask that is no float tensor over the heads")
+        missing = 4 - mask.ty.ndim
+        return relax.op.expand_dims(mask, list(range(missing))) if missing else mask
+
+
+_ATTENTION_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+_HEADS = (0, 2, 1, 3)
+"""Heads before rows into rows before heads, and back."""
+
+_SHORT = {"scaled_dot_product_attention": "attention", "native_batch_norm_legit_no_training": "bn"}
+
+
+def _as_relax(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return relax.const(value.contiguous().numpy())
+    return tuple(_as_relax(item) for item in value) if isinstance(value, (tuple, list)) else value
 
 
 def _relax_type(value: Any) -> Any:

@@ -193,7 +193,7 @@ def _as_axes(behind: _Behind) -> _Axes | None:
 def _sink_reduce(new: Builder, node: Node) -> str | None:
     behind = _behind(new, node.inputs[0])
     axes = _as_axes(behind) if behind else None
-    if behind is None or axes is None:
+    if behind is None or axes is None or axes.order == tuple(range(len(axes.order))):
         return None
     removed = {source for axis in node.attrs["axes"] for source in axes.sources(axis)}
     kept = [source for source in axes.order if source not in removed]
