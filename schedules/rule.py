@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,16 @@ class Kernel:
     name: str
     function: Any
     arguments: tuple[int | Constant, ...]
+
+
+def passed_specs(workload: Workload, arguments: Sequence[int | Constant]) -> list[Spec]:
+    """What a kernel with these arguments takes."""
+    return [
+        Spec(a.value.shape, str(a.value.dtype))
+        if isinstance(a, Constant)
+        else workload.arguments[a]
+        for a in arguments
+    ]
 
 
 Rule = Callable[[Workload, Any], Kernel | None]

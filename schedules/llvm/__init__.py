@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schedules.llvm import default
+from schedules.llvm import conv2d, default, dense
 from schedules.rule import Rule
 
 
 def rules(target: Any) -> Sequence[Rule]:
     """The rules that apply to ``target``, a ``tvm.target.Target`` of kind llvm."""
-    return (default.schedule,)
+    return (dense.schedule, conv2d.schedule, default.schedule)

@@ -1,0 +1,175 @@
+"""Register tiles: rows of pixels by registers of channels, summed over the reduction.
+
+Weights are packed so that the loop over the reduction reads them front to back: for each strip of
+registers, ``[groups][registers][lanes][group]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedules.llvm import vector
+from schedules.llvm.isa import Isa
+from schedules.llvm.vector import Buffer, Expr
+
+BIAS = 128
+"""What a biased operand is stored with."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``rows`` pixels by up to ``registers`` registers of channels."""
+
+    rows: int
+    registers: int
+
+
+@dataclass(frozen=True)
+class Strips:
+    """``count`` strips of ``registers`` registers each, from register ``first`` on.
+
+    valid: channels in each; less than all lanes only in a last strip of its own.
+    """
+
+    first: int
+    count: int
+    registers: int
+    valid: int
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """``groups`` groups one behind the other, in a nest of loops ``(count, step)`` around them.
+
+    A step is the distance in elements of activations; weights lie in the nest's order.
+    """
+
+    groups: int
+    loops: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Groups in all."""
+        return self.groups * prod(count for count, _ in self.loops)
+
+
+def cut(channels: int, lanes: int, widest: int) -> list[Strips]:
+    """All channels in strips of at most ``widest`` registers, as even as they come."""
+    full, rest = divmod(channels, lanes)
+    registers = full + (rest > 0)
+    count = -(-registers // widest)
+    narrow, wide = registers // count, registers % count
+    strips = [(narrow + 1, wide), (narrow, count - wide)]
+    done: list[Strips] = []
+    first = 0
+    for width, number in strips:
+        last = first + number * width == registers and rest > 0
+        whole = number - 1 if last else number
+        if whole > 0:
+            done.append(Strips(first, whole, width, width * lanes))
+        if last and number:
+            valid = (width - 1) * lanes + rest
+            done.append(Strips(first + whole * width, 1, width, valid))
+        first += number * width
+    return done
+
+
+@lru_cache(maxsize=1024)
+def choose(isa: Isa, rows: int, channels: int, tiled: int = 0) -> Shape:
+    """The tile with the fewest cycles for ``rows`` pixels.
+
+    tiled: rows that tiles must not cross (a row of an image), 0 for none.
+    """
+    run = tiled or rows
+    return min(_shapes(isa, run), key=lambda s: (_cost(isa, s, run, channels), -s.rows))
+
+
+def _shapes(isa: Isa, run: int) -> list[Shape]:
+    spare = 2 if isa.registers > 16 else 1
+    shapes = []
+    for width in (4, 3, 2, 1):
+        tallest = (isa.registers - spare - width) // width
+        shapes += [Shape(rows, width) for rows in range(1, min(tallest, run) + 1)]
+    return shapes
+
+
+def _cost(isa: Isa, shape: Shape, run: int, channels: int) -> float:
+    """Cycles for a group of the reduction: products, but not fewer than loads and latency allow."""
+    tiles = -(-run // shape.rows)
+    strips = cut(channels, isa.lanes, shape.registers)
+    cycles = 0.0
+    for strip in strips:
+        products = shape.rows * strip.registers
+        loads = shape.rows + strip.registers
+        cycles += strip.count * max(products, 0.9 * loads, 5)
+    return tiles * cycles
+
+
+def pack_weights(weight: NDArray[np.int8], isa: Isa, strips: Sequence[Strips]) -> NDArray[np.int8]:
+    """``weight [channels, runs, elements]`` for ``accumulate``, elements padded to whole groups."""
+    channels, runs, elements = weight.shape
+    groups = -(-elements // isa.group)
+    registers = -(-channels // isa.lanes)
+    padded = np.zeros((registers * isa.lanes, runs, groups * isa.group), np.int8)
+    padded[:channels, :, :elements] = weight
+    # [registers, lanes, runs * groups, group]
+    cells = padded.reshape(registers, isa.lanes, runs * groups, isa.group)
+    parts = []
+    for strip in strips:
+        for i in range(strip.count):
+            first = strip.first + i * strip.registers
+            part = cells[first : first + strip.registers]
+            parts.append(part.transpose(2, 0, 1, 3).reshape(-1))
+    return np.concatenate(parts)
+
+
+def accumulate(
+    isa: Isa,
+    reduction: Reduction,
+    activations: Buffer,
+    rows: Sequence[Expr],
+    weights: Buffer,
+    panel: Expr,
+    starts: Sequence[Expr],
+) -> list[list[Expr]]:
+    """The sums of a tile, ``[row][register]``.
+
+    activations: in the instruction set's operand type; ``rows``: where each row's first run
+    starts. panel: where the strip's weights start. starts: what the sums of a register start at.
+    """
+    lanes = isa.lanes
+    totals = [[vector.local("int32", lanes) for _ in starts] for _ in rows]
+    for row in totals:
+        for total, start in zip(row, starts, strict=True):
+            vector.store(total, 0, start, lanes)
+    size = lanes * isa.group
+    with ExitStack() as nest:
+        offset, cell = _enter(nest, reduction)
+        group = nest.enter_context(vector.loop(reduction.groups))
+        cell = (cell * reduction.groups + group) * len(starts)
+        loaded = [
+            vector.bind(isa.weights(weights, panel + (cell + i) * size)) for i in range(len(starts))
+        ]
+        for row, sums in zip(rows, totals, strict=True):
+            value = vector.bind(isa.broadcast(activations, row + offset + group * isa.group))
+            for total, weight in zip(sums, loaded, strict=True):
+                vector.store(total, 0, isa.dot(vector.load(total, 0, lanes), value, weight), lanes)
+    return [[vector.bind(vector.load(t, 0, lanes)) for t in sums] for sums in totals]
+
+
+def _enter(nest: ExitStack, reduction: Reduction) -> tuple[Expr, Expr]:
+    """Opens the loops around the groups: offset of the activations, number of the stretch."""
+    offset: Expr = 0
+    number: Expr = 0
+    for count, step in reduction.loops:
+        if count > 1:
+            index = nest.enter_context(vector.loop(count))
+            offset, number = offset + index * step, number * count + index
+    return offset, number
