@@ -62,7 +62,7 @@ def largest_error(kind, fraction_bits, length, scale, count):
     ],
 )
 def test_error_from_int32_accumulators(kind, fraction_bits, bound, length):
-    count = 300 if length < 300 else 300 * 256 // length
+    count = 200 if length < 300 else 200 * 256 // length
     errors = [largest_error(kind, fraction_bits, length, scale, count) for scale in SCALES]
     assert max(errors) <= bound <= BOUND
 

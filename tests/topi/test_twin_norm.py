@@ -44,7 +44,7 @@ def group_norm(positions, channels, groups, dtype, **options):
 
 
 def test_ln_layer_norm(assert_twins):
-    widths = (1, 2, 3, 15, 16, 17, 64, 192, 1000, 1024)
+    widths = (1, 2, 15, 16, 17, 192, 1024)
     cases = {f"{w} {d}": layer_norm(w, d) for w in widths for d in ("int8", "int16")}
     cases["int16 output"] = layer_norm(144, "int16", output="int16")
     cases["no eps"] = layer_norm(5, "int8", eps=0.0)
@@ -52,7 +52,7 @@ def test_ln_layer_norm(assert_twins):
 
 
 def test_ln_group_norm(assert_twins):
-    shapes = ((1, 1, 1), (5, 6, 3), (16, 64, 1), (7, 12, 12), (256, 128, 1))
+    shapes = ((1, 1, 1), (5, 6, 3), (7, 12, 12), (256, 128, 1))
     cases = {f"{s} {d}": group_norm(*s, d) for s in shapes for d in ("int8", "int16")}
     cases["int16 output"] = group_norm(9, 8, 2, "int16", output="int16")
     assert_twins(cases)
