@@ -72,6 +72,12 @@ def _onnx(file: Path, shapes: Shapes) -> LoadedModel:
 
 
 def _named(name: str, checkpoint: Path | None, shapes: Shapes) -> LoadedModel:
-    if set(shapes) - {""}:
-        raise ConfigError(f"--input-shape: write N,C,H,W without a name for {NAMED}{name}")
-    return LoadedModel(frontend.named_model(name, checkpoint, shapes.get("")))
+    """A timm model, traced with ``--input-shape`` or one picture of timm's own size."""
+    import torch
+
+    shape = shapes.get("")
+    if set(shapes) - {""} or (shape and (len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3])):
+        raise ConfigError(f"--input-shape: {NAMED}{name} reads square pictures, write N,3,S,S")
+    module, prepare = frontend.named_model(name, checkpoint, shape[2] if shape else None)
+    example = torch.zeros(shape or (1, 3, *prepare.size))
+    return LoadedModel(frontend.from_torch(module, (example,)), prepare)
