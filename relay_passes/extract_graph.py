@@ -18,6 +18,7 @@ from relay_passes.canonical.fuse_views import fuse_views
 from relay_passes.canonical.merge_constants import merge_constants
 from relay_passes.canonical.merge_duplicates import merge_duplicates
 from relay_passes.canonical.merge_parallel_layers import merge_parallel_layers
+from relay_passes.canonical.name_views import name_views
 from relay_passes.canonical.recognise_activations import recognise_activations
 from relay_passes.canonical.recognise_norms import recognise_norms
 from relay_passes.canonical.simplify_algebra import simplify_algebra
@@ -83,9 +84,9 @@ def extract_graph(mod: Any) -> Graph:
     function ``main`` with static shapes and constant weights. Raises ``UnsupportedModelError``
     naming every operator that is in the way, each with the binding it comes from.
     """
-    graph = canonicalize(read_graph(mod))
+    graph = name_views(canonicalize(read_graph(mod)))
     left = [
-        f"{node.attrs['fn']} of an activation at {node.name}"
+        f"division by an activation at {node.name}"
         for node in graph
         if node.op == "unary" and node.attrs["fn"] not in UNARY
     ]

@@ -20,7 +20,7 @@ def compressed(array: Array) -> Array:
         if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
             array = first
     lead = next((i for i, n in enumerate(array.shape) if n > 1), array.ndim)
-    return np.ascontiguousarray(array.reshape(array.shape[lead:]))
+    return np.array(array.reshape(array.shape[lead:]), order="C")
 
 
 def per_channel(const: Array, channels: int) -> Array | None:

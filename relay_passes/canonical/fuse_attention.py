@@ -43,23 +43,21 @@ def _fuse(new: Builder, node: Node) -> str | None:
         return None
     query, key = scores.product.inputs
     lead = scores.product.shape[:-2]
-    swapped = View.identity(node_shape := new[node.inputs[1]].shape)
-    rank = len(node_shape)
-    swap = swapped.permute((*range(rank - 2), rank - 1, rank - 2))
-    if swap is None:
-        raise AssertionError(f"{node.name}: a permutation of a whole tensor is one view")
-    value = new.view(node.inputs[1], swap, f"{node.name}.value")
-    value = new.view(
-        value,
-        View.identity(new[value].shape).reshape((*lead, *new[value].shape[-2:])),
-        f"{node.name}.value",
-    )
+    value = _value(new, node.inputs[1], lead, node.name)
     shape = (*lead, *node.shape[-2:])
-    scale = scores.factor * float(scores.product.attrs["scale"])
+    attrs = {"scale": scores.factor * float(scores.product.attrs["scale"])}
     params = {} if scores.bias is None else {"bias": scores.bias.astype(np.float32)}
-    attrs = {"scale": scale}
-    name = new.emit(Node(node.name, "attention", (query, key, value), shape, attrs, params))
+    label = f"{softmax.name.rpartition('.')[0]}.attention".lstrip(".")
+    name = new.emit(Node(label, "attention", (query, key, value), shape, attrs, params))
     return new.view(name, View.identity(shape).reshape(node.shape), f"{node.name}.view")
+
+
+def _value(new: Builder, name: str, lead: tuple[int, ...], label: str) -> str:
+    """The second matmul's operand [.., E, M] as attention's value [.., M, E]."""
+    shape = new[name].shape
+    rank = len(shape)
+    swap = View.permutation(shape, (*range(rank - 2), rank - 1, rank - 2))
+    return new.view(name, swap.reshape((*lead, shape[-1], shape[-2])), f"{label}.value")
 
 
 def _regroups(new: Builder, view: Node) -> bool:

@@ -89,7 +89,7 @@ class Reader:
         params: Mapping[str, Array] | None = None,
     ) -> Any:
         """Add a node and give its name; where all inputs are arrays, give its value instead."""
-        weights = {k: np.ascontiguousarray(v, np.float32) for k, v in (params or {}).items()}
+        weights = {k: np.array(v, np.float32, order="C") for k, v in (params or {}).items()}
         if inputs and all(isinstance(value, np.ndarray) for value in inputs):
             node = Node(label, op, ("_",) * len(inputs), tuple(shape), attrs or {}, weights)
             tensors = [torch.from_numpy(np.ascontiguousarray(v, np.float32)) for v in inputs]
@@ -121,7 +121,7 @@ class Reader:
         """The node that holds a value; an array gets a constant node."""
         if isinstance(value, str):
             return value
-        array = np.ascontiguousarray(value, np.float32)
+        array = np.array(value, np.float32, order="C")
         name = self.unique(f"{label}.constant", "constant")
         self.nodes[name] = Node(name, "constant", (), array.shape, {}, {"value": array})
         return name
