@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.numerics import OPERATORS
 from hyq_tvm.vta.arch import DEFAULT, VTAConfig
+from hyq_tvm.vta.codegen.attention import lower_attention, lower_softmax
 from hyq_tvm.vta.codegen.context import Context
 from hyq_tvm.vta.codegen.convolution import lower_conv2d
+from hyq_tvm.vta.codegen.elementwise import (
+    lower_add,
+    lower_identity,
+    lower_multiply,
+    lower_reduce_sum,
+)
 from hyq_tvm.vta.codegen.memory import Arena, ConstantPool
+from hyq_tvm.vta.codegen.moving import lower_concat, lower_pad, lower_view
+from hyq_tvm.vta.codegen.norm import lower_group_norm, lower_layer_norm
+from hyq_tvm.vta.codegen.pooling import lower_avg_pool2d, lower_max_pool2d
 from hyq_tvm.vta.codegen.products import lower_dense, lower_matmul
 from hyq_tvm.vta.codegen.source import Operation
 from hyq_tvm.vta.codegen.stream import Stream
@@ -28,6 +38,19 @@ RULES: dict[str, Rule] = {
     "conv2d": lower_conv2d,
     "dense": lower_dense,
     "matmul": lower_matmul,
+    "identity": lower_identity,
+    "add": lower_add,
+    "multiply": lower_multiply,
+    "reduce_sum": lower_reduce_sum,
+    "avg_pool2d": lower_avg_pool2d,
+    "max_pool2d": lower_max_pool2d,
+    "layer_norm": lower_layer_norm,
+    "group_norm": lower_group_norm,
+    "softmax": lower_softmax,
+    "attention": lower_attention,
+    "view": lower_view,
+    "concat": lower_concat,
+    "pad": lower_pad,
 }
 """Operators that run on the accelerator."""
 

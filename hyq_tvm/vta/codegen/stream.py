@@ -75,7 +75,8 @@ Uop = tuple[int, int, int]
 @dataclass
 class Tile:
     """One tile. at: where its residents lie. slot: its first accumulator entry; row: its first
-    entry for numbers of rows, which the third index of a micro-op reaches.
+    entry for numbers of rows, which the third index of a micro-op reaches. low: what the register
+    LOW holds when it begins.
     """
 
     stream: Stream
@@ -83,6 +84,7 @@ class Tile:
     at: list[int]
     slot: int
     row: int
+    low: int
     loads: list[Instruction] = field(default_factory=list)
     computes: list[Instruction] = field(default_factory=list)
     stores: list[Instruction] = field(default_factory=list)
@@ -226,6 +228,7 @@ class Stream:
             at,
             self._slots + slot * self.slot_entries,
             slot * self.row_entries,
+            self._registers["LOW"],
         )
         for resident, (start, fresh) in zip(residents, placed, strict=True):
             for move in resident.moves if fresh else ():
@@ -281,7 +284,7 @@ class Stream:
         self._tiles += 1
         self._append(tile.loads, "load", pop="pop_next" if index else "", push="push_next")
         sync = {"pop_next": int(index >= SLOTS - 1), "push_prev": 1}
-        self._program.append(self._nop("compute", **sync))
+        self._program.append(instruction("SET", register="LOW", value=tile.low, **sync))
         self._append(tile.computes, "compute", pop="pop_prev", push="push_next")
         self._append(tile.stores, "store", pop="pop_prev", push="push_prev")
 
@@ -319,7 +322,7 @@ class Stream:
         return max(tiles, default=-SLOTS)
 
     def _empty_tile(self) -> None:
-        self.finish_tile(Tile(self, self._tiles, [], 0, 0))
+        self.finish_tile(Tile(self, self._tiles, [], 0, 0, self._registers["LOW"]))
 
     def _append(self, made: list[Instruction], unit: str, pop: str, push: str) -> None:
         """A tile's part for one unit: its first instruction pops, its last one pushes."""

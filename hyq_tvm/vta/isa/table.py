@@ -247,7 +247,7 @@ REGISTERS: tuple[Register, ...] = (
     Register("LOGIT_SHIFT", "compute", -14, 30, 0, "LINEAR, POLY2: shift of differences"),
     Register("PERIOD", "compute", 1, 2**12 - 1, 1, "LINEAR, POLY2: ln2 in steps"),
     Register("OFFSET", "compute", 0, 2**13 - 1, 0, "offset of the line or the polynomial"),
-    Register("CONSTANT", "compute", 0, 2**17 - 1, 0, "POLY2: constant of the polynomial"),
+    Register("CONSTANT", "compute", 0, 2**18 - 1, 0, "POLY2: constant of the polynomial"),
 )
 
 REGISTER = Enumeration(
