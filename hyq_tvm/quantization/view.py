@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Atom = tuple[int, int]
-"""Length and stride of one loop, the stride in elements."""
+from hyq_tvm.quantization.strides import Atom, Digits, merged_atoms, overlapping, row_major
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class View:
             raise ValueError(f"lengths must be positive and strides not negative: {self!r}")
         if prod(self.shape) != prod(self.out_shape):
             raise ValueError(f"{self.shape} does not reshape to {self.out_shape}")
-        atoms = _merged(zip(self.shape, self.strides, strict=True))
+        atoms = merged_atoms(zip(self.shape, self.strides, strict=True))
         last = self.offset + sum((length - 1) * stride for length, stride in atoms)
         if last >= self.source_size:
             raise ValueError(f"reads element {last} of a source of {self.source_size}")
@@ -114,7 +113,7 @@ class View:
         """The view that gives the source, of ``source_shape``, back; of bijections only."""
         if not self.is_bijection:
             raise ValueError(f"{self!r} is no bijection")
-        places = _row_major(self.shape)
+        places = row_major(self.shape)
         atoms = sorted(zip(self.strides, self.shape, places, strict=True), reverse=True)
         lengths, strides = tuple(n for _, n, _ in atoms), tuple(p for _, _, p in atoms)
         return View(lengths, strides, 0, tuple(source_shape), self.size)
@@ -123,9 +122,9 @@ class View:
         """The axes with ``identity(source_shape).permute(axes) == self``, if there are such."""
         if len(source_shape) != len(self.out_shape) or not self.is_bijection:
             return None
-        free = dict(enumerate(zip(source_shape, _row_major(source_shape), strict=True)))
+        free = dict(enumerate(zip(source_shape, row_major(source_shape), strict=True)))
         axes = []
-        for length, place in zip(self.out_shape, _row_major(self.out_shape), strict=True):
+        for length, place in zip(self.out_shape, row_major(self.out_shape), strict=True):
             stride = self._address(place) - self.offset if length > 1 else 0
             matches = (a for a, (n, s) in free.items() if n == length and (n == 1 or s == stride))
             axis = next(matches, None)
@@ -218,7 +217,7 @@ class View:
         channels = source_shape[-1]
         atoms = self._atoms_within(channels)
         ordered = sorted(((s, n) for n, s in atoms if s and n > 1), reverse=True)
-        if _overlapping(ordered):
+        if overlapping(ordered):
             return View.identity(source_shape), self
         rows = tuple(n for s, n in ordered if s % channels == 0)
         width = prod(n for s, n in ordered if s % channels)
@@ -228,7 +227,7 @@ class View:
             shape = tuple(source_shape)
         lengths, strides = tuple(n for _, n in ordered), tuple(s for s, _ in ordered)
         first = View(lengths, strides, self.offset, shape, self.source_size)
-        places = {s: p for (s, _), p in zip(ordered, _row_major(lengths), strict=True)}
+        places = {s: p for (s, _), p in zip(ordered, row_major(lengths), strict=True)}
         moved = tuple(places[s] if n > 1 and s else 0 for n, s in atoms)
         return first, View(tuple(n for n, _ in atoms), moved, 0, self.out_shape, first.size)
 
@@ -247,7 +246,7 @@ class View:
         return atoms
 
     def _address(self, position: int) -> int:
-        return _Digits(self).add_offset(position)
+        return self.offset + Digits(self.shape, self.strides).add_offset(position)
 
     def permute(self, axes: Sequence[int]) -> View | None:
         """Output axis ``i`` becomes what axis ``axes[i]`` was."""
@@ -268,7 +267,7 @@ class View:
         if not all(0 <= b < e <= length and step >= 1 for b, e, step, length in limits):
             raise ValueError(f"slice {tuple(begin)}:{tuple(end)}:{steps} of {self.out_shape}")
         lengths = tuple(-(-(e - b) // step) for b, e, step, _ in limits)
-        places = _row_major(self.out_shape)
+        places = row_major(self.out_shape)
         offset = sum(b * place for b, place in zip(begin, places, strict=True))
         strides = tuple(step * place for step, place in zip(steps, places, strict=True))
         return self.then(View(lengths, strides, offset, lengths, self.size))
@@ -280,7 +279,7 @@ class View:
             a not in (1, b) for a, b in zip(padded, shape, strict=True)
         ):
             raise ValueError(f"{self.out_shape} does not broadcast to {tuple(shape)}")
-        places = _row_major(padded)
+        places = row_major(padded)
         strides = tuple(p if a == b else 0 for a, b, p in zip(padded, shape, places, strict=True))
         return self.then(View(tuple(shape), strides, 0, tuple(shape), self.size))
 
@@ -288,8 +287,8 @@ class View:
         """The view that reads ``other`` out of this view's output."""
         if other.source_size != self.size:
             raise ValueError(f"a view of {other.source_size} elements after one of {self.size}")
-        digits = _Digits(self)
-        offset = digits.add_offset(other.offset)
+        digits = Digits(self.shape, self.strides)
+        offset = self.offset + digits.add_offset(other.offset)
         atoms: list[Atom] = []
         for length, stride in zip(other.shape, other.strides, strict=True):
             pieces = digits.add_atom(length, stride)
@@ -311,75 +310,8 @@ class View:
         return window.reshape(self.out_shape).copy()
 
 
-class _Digits:
-    """Reads positions of a view's output as numbers whose digits are the view's own atoms.
-
-    A position p of the flat output is sum(digit_j * place_j) with digit_j < length_j; its address
-    in the source is offset + sum(digit_j * stride_j). A stride over positions is a stride over
-    addresses exactly as long as digits never carry, which ``carry_free`` decides at the end.
-    """
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.places = _row_major(view.shape)
-        self.highest = [0] * len(view.shape)
-
-    def add_offset(self, position: int) -> int:
-        address = self.view.offset
-        for j, (place, stride) in enumerate(zip(self.places, self.view.strides, strict=True)):
-            digit, position = divmod(position, place)
-            self.highest[j] += digit
-            address += digit * stride
-        return address
-
-    def add_atom(self, length: int, stride: int) -> list[Atom] | None:
-        """The atoms over addresses that walk ``length`` positions ``stride`` apart."""
-        if stride == 0 or length == 1:
-            return [(length, 0)]
-        j = next(i for i, place in enumerate(self.places) if place <= stride)
-        step, rest = divmod(stride, self.places[j])
-        if rest:
-            return None
-        room = self.view.shape[j]
-        if j == 0 or (length - 1) * step < room:
-            self.highest[j] += (length - 1) * step
-            return [(length, step * self.view.strides[j])]
-        if room % step or length % (room // step):
-            return None
-        inner = room // step
-        self.highest[j] += (inner - 1) * step
-        outer = self.add_atom(length // inner, self.places[j - 1])
-        return None if outer is None else [*outer, (inner, step * self.view.strides[j])]
-
-    def carry_free(self) -> bool:
-        return all(h < n for h, n in zip(self.highest, self.view.shape, strict=True))
-
-
-def _overlapping(ordered: Sequence[tuple[int, int]]) -> bool:
-    """Whether two walks of these (stride, length), longest stride first, meet at an element."""
-    spans = [(length - 1) * stride for stride, length in ordered]
-    return any(stride <= sum(spans[i + 1 :]) for i, (stride, _) in enumerate(ordered))
-
-
-def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides, in elements, of a contiguous tensor."""
-    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
-
-
 def _plain(shape: Sequence[int], axes: Iterable[int], out_shape: Sequence[int]) -> View:
     """A contiguous tensor of ``shape`` read with its axes in the given order."""
-    places, order = _row_major(shape), tuple(axes)
+    places, order = row_major(shape), tuple(axes)
     lengths, strides = tuple(shape[a] for a in order), tuple(places[a] for a in order)
     return View(lengths, strides, 0, tuple(out_shape), prod(shape))
-
-
-def _merged(atoms: Iterable[Atom]) -> list[Atom]:
-    """The canonical atoms of the same walk; never empty."""
-    merged: list[Atom] = []
-    for length, stride in atoms:
-        if length == 1:
-            continue
-        if merged and merged[-1][1] == length * stride:
-            length *= merged.pop()[0]
-        merged.append((length, stride))
-    return merged or [(1, 1)]
