@@ -25,10 +25,15 @@ from relay_passes.canonical.simplify_algebra import simplify_algebra
 from relay_passes.canonical.sink_views import sink_views
 from relay_passes.canonical.split_projections import split_projections
 from relay_passes.canonical.sums_to_matmul import sums_to_matmul
-from relay_passes.reading import arithmetic, layout, network
+from relay_passes.reading import arithmetic, layout, network, pooling
 from relay_passes.reading.reader import Reader
 
-HANDLERS = {**layout.HANDLERS, **arithmetic.HANDLERS, **network.HANDLERS}
+HANDLERS = {
+    **layout.HANDLERS,
+    **arithmetic.HANDLERS,
+    **network.HANDLERS,
+    **pooling.HANDLERS,
+}
 
 Pass = Callable[[Graph], Graph]
 

@@ -32,8 +32,8 @@ def from_onnx(model: Any, input_shapes: Shapes | None = None) -> tvm.IRModule:
     Bindings are named after the ONNX nodes, or after the module path of their weight where the
     exporter kept it (``stages.0.conv1.weight``).
 
-    Raises ``UnsupportedModelError`` when the ``onnx`` package or the file is missing, when it is not
-    ONNX, for open shapes and unknown input names, for weights that are not finite (naming the
+    Raises ``UnsupportedModelError`` when the ``onnx`` package or the file is missing, when it is
+    not ONNX, for open shapes and unknown input names, for weights that are not finite (naming the
     tensor), and for operators that cannot be handled, all at once, each with its node's name.
     """
     proto = _load(model)

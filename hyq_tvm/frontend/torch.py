@@ -31,6 +31,7 @@ KEPT_WHOLE = (
     _ATEN.hardsigmoid.default,
     _ATEN.leaky_relu.default,
     _ATEN.relu6.default,
+    _ATEN.prelu.default,
     _ATEN.adaptive_avg_pool2d.default,
     _ATEN.roll.default,
 )
@@ -191,6 +192,7 @@ class _Importer(ExportedProgramImporter):
             "hardtanh_.default": self._clamp_between,
             "scaled_dot_product_attention.default": self._attention,
             "avg_pool2d.default": self._average,
+            "layer_norm.default": self._normalised,
         }
 
     def _clamp_between(self, node: Any) -> Any:
@@ -198,6 +200,15 @@ class _Importer(ExportedProgramImporter):
         low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min_val", -1.0)
         high = node.args[2] if len(node.args) > 2 else node.kwargs.get("max_val", 1.0)
         return self.block_builder.emit(relax.op.clip(self.env[node.args[0]], low, high))
+
+    def _normalised(self, node: Any) -> Any:
+        """layer_norm, perhaps without weights."""
+        given = dict(zip(_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
+        weights = [self.env[given[key]] if given.get(key) else None for key in ("weight", "bias")]
+        shape = tuple(given["normalized_shape"])
+        return self._layer_norm_impl(
+            self.env[given["input"]], *weights, given.get("eps", 1e-5), shape
+        )
 
     def _average(self, node: Any) -> Any:
         """avg_pool2d without a divisor of its own."""
@@ -231,6 +242,8 @@ class _Importer(ExportedProgramImporter):
 
 
 _ATTENTION_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+_NORM_ARGUMENTS = ("input", "normalized_shape", "weight", "bias", "eps")
+
 _HEADS = (0, 2, 1, 3)
 """Heads before rows into rows before heads, and back."""
 

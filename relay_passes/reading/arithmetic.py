@@ -64,7 +64,7 @@ def binary(reader: Reader, op: str, a: Any, b: Any, shape: tuple[int, ...], labe
     if isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
         a, b = b, a
     if isinstance(a, np.ndarray):
-        return {"add": np.add, "multiply": np.multiply}[op](a, b)
+        return np.asarray({"add": np.add, "multiply": np.multiply}[op](a, b))
     if isinstance(b, np.ndarray):
         return reader.emit(op, [a], shape, label, params={"const": b})
     return reader.emit(op, [a, b], shape, label)
@@ -88,7 +88,7 @@ def _subtract(reader: Reader, call: Call) -> Any:
 def _divide(reader: Reader, call: Call) -> Any:
     a, b = call.args
     if isinstance(b, np.ndarray):
-        inverse: Any = (1.0 / np.asarray(b, np.float64)).astype(np.float32)
+        inverse: Any = np.asarray(1.0 / np.asarray(b, np.float64), np.float32)
     else:
         inverse = unary(reader, "reciprocal", b, f"{call.label}.reciprocal")
     return binary(reader, "multiply", a, inverse, call.shape, call.label)
@@ -140,7 +140,19 @@ def _leaky_relu(reader: Reader, call: Call) -> Any:
 
 
 def _prelu(reader: Reader, call: Call) -> Any:
-    return unary(reader, "leaky_relu", call.args[0], call.label, (_scalar(call.args[1]),))
+    """A slope for negative numbers; one per channel as ``relu(x) - slope * relu(-x)``."""
+    x, slope = call.args
+    if not isinstance(slope, np.ndarray):
+        raise CannotReadError("slopes that are not constant")
+    if slope.size == 1:
+        return unary(reader, "leaky_relu", x, call.label, (float(slope.reshape(-1)[0]),))
+    axis = int(call.attrs.axis) % len(call.shape)
+    factor = -slope.reshape(-1, *(1,) * (len(call.shape) - axis - 1))
+    positive = unary(reader, "relu", x, f"{call.label}.positive")
+    flipped = unary(reader, "neg", x, f"{call.label}.flipped")
+    negative = unary(reader, "relu", flipped, f"{call.label}.negative")
+    scaled = binary(reader, "multiply", negative, factor, call.shape, f"{call.label}.scaled")
+    return binary(reader, "add", positive, scaled, call.shape, call.label)
 
 
 def _unary(reader: Reader, call: Call) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm.quantization.view import View
-from relay_passes.reading.arithmetic import binary, unary
+from relay_passes.reading.arithmetic import binary
+from relay_passes.reading.geometry import from_last, last_shape, sides, to_last
 from relay_passes.reading.reader import Call, CannotReadError, Handler, Reader
 
 Array = NDArray[Any]
@@ -24,29 +25,6 @@ def _weight(value: Any) -> Array:
     return value
 
 
-def _to_last(reader: Reader, value: Any, layout: str, label: str) -> Any:
-    if layout not in ("NCHW", "NHWC"):
-        raise CannotReadError(f"layout {layout}")
-    return reader.permute(value, (0, 2, 3, 1), label) if layout == "NCHW" else value
-
-
-def _from_last(reader: Reader, value: Any, layout: str, label: str) -> Any:
-    return reader.permute(value, (0, 3, 1, 2), label) if layout == "NCHW" else value
-
-
-def _last_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
-    """The channels-last form of an imported rank-4 shape."""
-    n, a, b, c = shape
-    return (n, b, c, a) if layout == "NCHW" else (n, a, b, c)
-
-
-def _sides(padding: Any) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of one, two or four numbers."""
-    pads = [int(p) for p in padding]
-    full = {1: pads * 4, 2: pads * 2, 4: pads}[len(pads)]
-    return full[0], full[1], full[2], full[3]
-
-
 def _conv2d(reader: Reader, call: Call) -> Any:
     attrs = call.attrs
     if str(attrs.kernel_layout) not in _KERNEL_ORDER:
@@ -55,15 +33,15 @@ def _conv2d(reader: Reader, call: Call) -> Any:
     weight = _weight(call.args[1]).transpose(_KERNEL_ORDER[str(attrs.kernel_layout)])
     node_attrs = {
         "strides": tuple(int(s) for s in attrs.strides),
-        "padding": _sides(attrs.padding),
+        "padding": sides(attrs.padding),
         "dilation": tuple(int(d) for d in attrs.dilation),
         "groups": int(attrs.groups),
     }
-    x = _to_last(reader, call.args[0], layout, call.label)
+    x = to_last(reader, call.args[0], layout, call.label)
     params = {"weight": weight, "bias": np.zeros(weight.shape[0], np.float32)}
-    shape = _last_shape(call.shape, layout)
+    shape = last_shape(call.shape, layout)
     out = reader.emit("conv2d", [x], shape, call.label, node_attrs, params)
-    return _from_last(reader, out, layout, call.label)
+    return from_last(reader, out, layout, call.label)
 
 
 def _conv1d(reader: Reader, call: Call) -> Any:
@@ -203,6 +181,8 @@ def _instance_norm(reader: Reader, call: Call) -> Any:
 def _grouped_norm(reader: Reader, call: Call, groups: int) -> Any:
     rank = len(call.shape)
     axes = sorted(int(a) % rank for a in call.attrs.axes)
+    if axes[0] == 0 and call.shape[0] == 1:
+        axes = axes[1:]  # a batch of one, as where the batch was merged into the channels
     if int(call.attrs.channel_axis) % rank != 1 or axes != list(range(2, rank)):
         raise CannotReadError(f"normalisation over axes {axes} of {rank}")
     last, first = (0, *range(2, rank), 1), (0, rank - 1, *range(1, rank - 1))
@@ -222,89 +202,6 @@ def _softmax(reader: Reader, call: Call) -> Any:
     return reader.permute(out, tuple(order.index(a) for a in range(rank)), call.label)
 
 
-def _pool(op: str) -> Handler:
-    def read(reader: Reader, call: Call) -> Any:
-        attrs = call.attrs
-        if any(int(d) != 1 for d in attrs.dilation):
-            raise CannotReadError("dilation")
-        layout = str(attrs.layout)
-        kernel, strides = (tuple(int(v) for v in a) for a in (attrs.pool_size, attrs.strides))
-        x = _to_last(reader, call.args[0], layout, call.label)
-        shape = _last_shape(call.shape, layout)
-        padding = _sides(attrs.padding)
-        reach = _reaching(reader.shape(x), shape, kernel, strides, padding)
-        node_attrs: dict[str, Any] = {"kernel": kernel, "strides": strides, "padding": reach}
-        if op == "avg_pool2d":
-            include = bool(attrs.count_include_pad)
-            if include and any(padding) and reach != padding:
-                raise CannotReadError("ceil mode that counts padding")
-            node_attrs["count_include_pad"] = include and reach == padding
-        out = reader.emit(op, [x], shape, call.label, node_attrs)
-        return _from_last(reader, out, layout, call.label)
-
-    return read
-
-
-def _reaching(
-    shape: Sequence[int],
-    out_shape: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    padding: tuple[int, int, int, int],
-) -> tuple[int, int, int, int]:
-    """The padding, enlarged at the end to where the last windows reach (ceil mode)."""
-    ends = []
-    for i in (0, 1):
-        needed = (out_shape[i + 1] - 1) * strides[i] + kernel[i] - shape[i + 1] - padding[i]
-        ends.append(max(needed, padding[i + 2]))
-    return padding[0], padding[1], ends[0], ends[1]
-
-
-def _adaptive_avg_pool2d(reader: Reader, call: Call) -> Any:
-    layout = str(call.attrs.layout)
-    x = _to_last(reader, call.args[0], layout, call.label)
-    shape, source = _last_shape(call.shape, layout), reader.shape(x)
-    if any(s % o for s, o in zip(source[1:3], shape[1:3], strict=True)):
-        raise CannotReadError(f"pooling {source[1:3]} to {shape[1:3]}: windows of unequal size")
-    if shape[1:3] == (1, 1):
-        attrs: dict[str, Any] = {"kind": "mean", "axes": (1, 2), "keepdims": True}
-        out = reader.emit("reduce", [x], shape, call.label, attrs)
-    else:
-        kernel = (source[1] // shape[1], source[2] // shape[2])
-        attrs = {"kernel": kernel, "strides": kernel, "padding": (0, 0, 0, 0)}
-        attrs["count_include_pad"] = True
-        out = reader.emit("avg_pool2d", [x], shape, call.label, attrs)
-    return _from_last(reader, out, layout, call.label)
-
-
-def _axes(reader: Reader, call: Call) -> tuple[int, ...]:
-    rank, given = len(reader.shape(call.args[0])), call.attrs.axis
-    return tuple(range(rank)) if given is None else tuple(sorted(int(a) % rank for a in given))
-
-
-def _reduce(kind: str) -> Handler:
-    def read(reader: Reader, call: Call) -> Any:
-        axes, keep = _axes(reader, call), bool(call.attrs.keepdims)
-        attrs = {"kind": kind, "axes": axes, "keepdims": keep}
-        return reader.emit("reduce", call.args[:1], call.shape, call.label, attrs)
-
-    return read
-
-
-def _variance(reader: Reader, call: Call) -> Any:
-    x, axes, label = call.args[0], _axes(reader, call), call.label
-    shape = reader.shape(x)
-    narrow = tuple(1 if i in axes else n for i, n in enumerate(shape))
-    kept = {"kind": "mean", "axes": axes, "keepdims": True}
-    mean = reader.emit("reduce", [x], narrow, f"{label}.mean", kept)
-    minus = np.asarray(-1.0, np.float32)
-    negated = binary(reader, "multiply", mean, minus, narrow, f"{label}.negated")
-    centred = binary(reader, "add", x, negated, shape, f"{label}.centred")
-    squared = unary(reader, "square", centred, f"{label}.square")
-    attrs = {**kept, "keepdims": bool(call.attrs.keepdims)}
-    return reader.emit("reduce", [squared], call.shape, label, attrs)
-
-
 HANDLERS: dict[str, Handler] = {
     "relax.nn.conv2d": _conv2d,
     "relax.nn.conv1d": _conv1d,
@@ -316,10 +213,4 @@ HANDLERS: dict[str, Handler] = {
     "relax.nn.group_norm": _group_norm,
     "relax.nn.instance_norm": _instance_norm,
     "relax.nn.softmax": _softmax,
-    "relax.nn.avg_pool2d": _pool("avg_pool2d"),
-    "relax.nn.max_pool2d": _pool("max_pool2d"),
-    "relax.nn.adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "relax.mean": _reduce("mean"),
-    "relax.sum": _reduce("sum"),
-    "relax.variance": _variance,
 }
