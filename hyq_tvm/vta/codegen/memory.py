@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,7 @@ class Arena:
         del self._live[address]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Region:
     """Entries of an on-chip buffer that hold ``key`` and were last used by tile ``last``."""
 
@@ -84,22 +85,27 @@ class Region:
 
 
 class Residency:
-    """What an on-chip buffer holds. A region may be replaced two tiles after its last use."""
+    """What an on-chip buffer holds: a ring in which new contents replace the oldest.
+
+    A region may be replaced two tiles after its last use.
+    """
 
     LAG = 2
 
     def __init__(self, name: str, capacity: int) -> None:
         self.name = name
         self.capacity = capacity
+        self._by_key: dict[object, Region] = {}
         self._regions: list[Region] = []
+        self._cursor = 0
 
     def find(self, key: object, tile: int) -> int | None:
         """Where ``key`` lies, marked as used by ``tile``; None if it is not there."""
-        for index, region in enumerate(self._regions):
-            if region.key == key:
-                self._regions[index] = Region(key, region.start, region.size, tile)
-                return region.start
-        return None
+        region = self._by_key.get(key)
+        if region is None:
+            return None
+        region.last = tile
+        return region.start
 
     def place(self, key: object, size: int, tile: int) -> int | None:
         """Room for ``key``, used by ``tile``; None while too much of the buffer is in use.
@@ -110,21 +116,30 @@ class Residency:
             raise UnsupportedModelError(
                 f"a tile needs {size} entries of the {self.name} buffer, which has {self.capacity}"
             )
-        starts = [0, *(region.end for region in self._regions)]
-        choices = [(self._age(s, size), s) for s in starts if s + size <= self.capacity]
-        choices = [(age, start) for age, start in choices if age <= tile - self.LAG]
-        if not choices:
-            return None
-        start = min(choices)[1]
-        kept = [r for r in self._regions if r.end <= start or r.start >= start + size]
-        self._regions = [*kept, Region(key, start, size, tile)]
-        return start
+        for start in (self._cursor, 0):
+            while start + size <= self.capacity:
+                first, last = self._overlapping(start, start + size)
+                busy = [r for r in self._regions[first:last] if r.last > tile - self.LAG]
+                if not busy:
+                    self._replace(first, last, Region(key, start, size, tile))
+                    return start
+                start = busy[-1].end
+        return None
 
     def drop(self, key: object) -> None:
         """Forget what was placed but will not be loaded."""
-        self._regions = [region for region in self._regions if region.key != key]
+        region = self._by_key.pop(key, None)
+        if region is not None:
+            self._regions.remove(region)
 
-    def _age(self, start: int, size: int) -> int:
-        """The last use of whatever lies there; lower is better to replace."""
-        overlapping = (r.last for r in self._regions if r.start < start + size and start < r.end)
-        return max(overlapping, default=-self.LAG)
+    def _overlapping(self, start: int, end: int) -> tuple[int, int]:
+        """The slice of regions that share an entry with ``start .. end - 1``."""
+        first = bisect_right(self._regions, start, key=lambda region: region.end)
+        return first, bisect_left(self._regions, end, lo=first, key=lambda region: region.start)
+
+    def _replace(self, first: int, last: int, region: Region) -> None:
+        for old in self._regions[first:last]:
+            del self._by_key[old.key]
+        self._regions[first:last] = [region]
+        self._by_key[region.key] = region
+        self._cursor = region.end
