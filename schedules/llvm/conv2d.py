@@ -23,10 +23,8 @@ from schedules.rule import Kernel, Workload
 
 
 def schedule(workload: Workload, target: Any) -> Kernel | None:
-    """Any convolution with constant weights but the depthwise ones."""
-    if workload.op != "conv2d" or workload.arguments[1].shape[3] == 1 < workload.params["groups"]:
-        return None
-    if not has_constant_weights(workload):
+    """Any convolution with constant weights; depthwise ones have a better rule."""
+    if workload.op != "conv2d" or not has_constant_weights(workload):
         return None
     isa = instruction_set(target)
     epilogue = plan_epilogue(workload, isa)
@@ -87,8 +85,7 @@ class _Conv:
         return weight.reshape(groups, outputs, height * width, inputs)
 
     def kernel(self) -> Kernel:
-        w = self.window
-        name = f"conv2d_{w.kernel[0]}x{w.kernel[1]}_{w.out_height}x{w.out_width}x{w.channels}"
+        name = f"conv2d_{self.window.label}x{self.window.outputs}"
         return self.products.kernel(name, self._body)
 
     def _body(self, x: Buffer) -> None:
@@ -99,7 +96,10 @@ class _Conv:
             first = vector.at_most(number % blocks * block, window.out_height - block)
             size = window.span(block) * self.pitch + self.isa.bytes
             lines = vector.scratch(self.isa.operand, size)
-            operand.copy_window(self.isa, window, lines, self.pitch, x, (image, first), block)
+            # Groups may reach behind the last pixel, where weights are zero.
+            slack = self.isa.group - 1
+            place = (image, first)
+            operand.copy_window(self.isa, window, lines, self.pitch, x, place, block, slack)
             for strip in self.products.strips():
                 with vector.loop(block) as row:
                     self._row(strip, lines, row, (image * window.out_height + first + row))

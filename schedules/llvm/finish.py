@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from schedules.llvm import row as rows_of
 from schedules.llvm import vector
 from schedules.llvm.arithmetic import add_scaled, permuted, requantize_narrow, requantize_wide
 from schedules.llvm.isa import Isa
-from schedules.llvm.row import Packed, Row, Words
+from schedules.llvm.row import Packed, Row, Rows, Words
 from schedules.llvm.stages import Add, Epilogue, Lookup, Requantize, Stage
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Array, Constant
@@ -19,12 +20,19 @@ _BYTES = 256
 
 
 class Finisher:
-    """Emits an epilogue; each of ``groups`` groups of channels starts a register."""
+    """Emits an epilogue.
 
-    def __init__(self, isa: Isa, epilogue: Epilogue, groups: int = 1) -> None:
+    channels: of every lane of every register of channels its channel, -1 where there is none.
+    mixed: see ``schedules.llvm.row.Rows``.
+    """
+
+    def __init__(
+        self, isa: Isa, epilogue: Epilogue, channels: NDArray[np.integer[Any]], mixed: int = 0
+    ) -> None:
         self._isa = isa
         self._epilogue = epilogue
-        self._groups = groups
+        self._channels = channels
+        self._rows = Rows(isa, mixed)
         self._constants: Buffer = None
         self._tables: Sequence[Buffer] = ()
         self._others: Sequence[Buffer] = ()
@@ -38,14 +46,11 @@ class Finisher:
         return [Constant(self._packed_constants()), *tables, *self._epilogue.others]
 
     def _packed_constants(self) -> Array:
-        """``[registers, rows, lanes]``; channels that do not exist get shifts of 1."""
-        count, lanes = self._epilogue.rows, self._isa.lanes
-        constants = self._epilogue.constants.reshape(count, self._groups, -1)
-        channels = constants.shape[2]
-        registers = -(-channels // lanes)
-        padded = np.ones((count, self._groups, registers * lanes), np.int32)
-        padded[:, :, :channels] = constants
-        return np.ascontiguousarray(padded.reshape(count, -1, lanes).swapaxes(0, 1))
+        """``[registers, rows, lanes]``; lanes without a channel get shifts of 1."""
+        values = self._epilogue.constants[:, self._channels]
+        values = np.where(self._channels < 0, np.int32(1), values)
+        ordered = values.reshape(self._epilogue.rows, -1, self._isa.lanes).swapaxes(0, 1)
+        return np.ascontiguousarray(ordered)
 
     def _table(self, stage: Lookup) -> Array:
         table = self._epilogue.tables[stage.table]
@@ -97,7 +102,7 @@ class Finisher:
         for row, offset in zip(rows, offsets, strict=True):
             for stage in stages:
                 row = self._apply(row, stage, first, offset, valid)
-            rows_of.store(self._isa, row, self._epilogue.dtype, self._out, offset, valid)
+            self._rows.store(row, self._epilogue.dtype, self._out, offset, valid)
 
     def _apply(self, row: Row, stage: Stage, first: Expr, offset: Expr, valid: int) -> Row:
         if isinstance(stage, Requantize):
@@ -108,7 +113,7 @@ class Finisher:
 
     def _requantize(self, rows: Sequence[Row], stage: Requantize, first: Expr) -> list[Row]:
         """Column by column, so that a column's constants stay in registers for all rows."""
-        values = [rows_of.words(self._isa, row) for row in rows]
+        values = [self._rows.words(row) for row in rows]
         done: list[list[Expr]] = [[] for _ in rows]
         for column in range(len(values[0])):
             scale = self._scale(stage, first + column)
@@ -127,11 +132,11 @@ class Finisher:
     def _lookup(self, row: Row, stage: Lookup) -> Row:
         table = self._tables[stage.table]
         if self._permutes(stage):
-            index = rows_of.packed(self._isa, row, "int8")
+            index = self._rows.packed(row, "int8")
             return Packed(self._permuted(index, table), "int8", index.lanes)
         lanes = self._isa.lanes
         low = vector.constant(stage.low, "int32", lanes)
-        entries = [vector.gather(table, r - low) for r in rows_of.words(self._isa, row)]
+        entries = [vector.gather(table, r - low) for r in self._rows.words(row)]
         return Words(tuple(vector.bind(vector.cast(e, "int32", lanes)) for e in entries))
 
     def _permuted(self, index: Packed, table: Buffer) -> Expr:
@@ -142,11 +147,19 @@ class Finisher:
         return found if index.lanes == size else vector.shuffle([found], range(index.lanes))
 
     def _add(self, row: Row, stage: Add, offset: Expr, valid: int) -> Row:
-        lanes, other = self._isa.lanes, self._others[stage.other]
-        totals = []
-        for i, value in enumerate(rows_of.words(self._isa, row)):
+        lanes = self._isa.lanes
+        values = self._rows.words(row)
+        others = self._other(stage, offset, valid, len(values))
+        totals = [add_scaled(v, o, stage, lanes) for v, o in zip(values, others, strict=True)]
+        return Words(tuple(vector.bind(t) for t in totals), (stage.low, stage.high))
+
+    def _other(self, stage: Add, offset: Expr, valid: int, registers: int) -> Sequence[Expr]:
+        """What an ``Add`` reads, as int32 registers; lanes behind the row repeat its end."""
+        lanes, parts = self._isa.lanes, []
+        for i in range(registers):
             left = max(1, valid - i * lanes)
             start = offset + min(i * lanes, valid - 1)
-            loaded = vector.load_some(other, start, lanes, left, stage.other_dtype)
-            totals.append(add_scaled(value, vector.cast(loaded, "int32", lanes), stage, lanes))
-        return Words(tuple(vector.bind(t) for t in totals), (stage.low, stage.high))
+            buffer = self._others[stage.other]
+            parts.append(vector.load_some(buffer, start, lanes, left, stage.other_dtype))
+        joined = Packed(vector.concat(parts, lanes), stage.other_dtype, registers * lanes)
+        return self._rows.words(joined)

@@ -50,6 +50,12 @@ class Window:
         )
 
     @property
+    def label(self) -> str:
+        """Kernel and output in a few characters."""
+        (rows, columns), (height, width) = self.kernel, (self.out_height, self.out_width)
+        return f"{rows}x{columns}_{height}x{width}x{self.channels}"
+
+    @property
     def pixels(self) -> int:
         """Output pixels in all images."""
         return self.batch * self.out_height * self.out_width

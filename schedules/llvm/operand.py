@@ -81,10 +81,12 @@ def copy_window(
     source: Buffer,
     place: tuple[Expr, Expr],
     rows: int,
+    slack: int,
 ) -> None:
     """What ``rows`` output rows read, padded, to ``target``; its rows are ``pitch`` apart.
 
-    place: number of the image and of the first output row.
+    place: number of the image and of the first output row. slack: elements behind a row that code
+    may read though nothing depends on them: LLVM may do anything with undefined memory.
     """
     image, first = place
     channels, wanted, top = window.channels, window.width, window.padding[0]
@@ -95,14 +97,13 @@ def copy_window(
         start = i * pitch
 
         def padded_line() -> None:
-            fill(isa, target, start, window.pad_value, wanted * channels + isa.group - 1)
+            fill(isa, target, start, window.pad_value, wanted * channels + slack)
 
         def image_line() -> None:
             fill(isa, target, start, window.pad_value, left * channels)
             offset = (image * window.height + line) * window.in_width * channels
             copy(isa, target, start + left * channels, source, offset, inside * channels)
-            # Groups may reach behind the last pixel, where weights are zero.
-            right = (wanted - left - inside) * channels + isa.group - 1
+            right = (wanted - left - inside) * channels + slack
             fill(isa, target, start + (left + inside) * channels, window.pad_value, right)
 
         if top or window.padding[2]:

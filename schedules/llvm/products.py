@@ -77,8 +77,14 @@ class Products:
         self._strips = tile.cut(self._channels, isa.lanes, shape.registers)
         packed = [tile.pack_weights(w, isa, self._strips) for w in weight]
         self._weights = Constant(np.concatenate(packed))
-        self._finisher = Finisher(isa, epilogue, self._groups)
+        self._finisher = Finisher(isa, epilogue, self._lane_channels())
         self._packed: Buffer = None
+
+    def _lane_channels(self) -> NDArray[np.int64]:
+        """Each group starts a register."""
+        lane = np.arange(self._registers * self._isa.lanes)
+        first = np.arange(self._groups)[:, None] * self._channels
+        return np.where(lane < self._channels, first + lane, -1).reshape(-1)
 
     def kernel(self, name: str, body: Callable[[Buffer], None]) -> Kernel:
         """The kernel whose loops ``body(x)`` emits."""

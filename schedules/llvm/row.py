@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,54 +32,122 @@ class Packed:
 Row = Words | Packed
 
 
-def words(isa: Isa, row: Row) -> tuple[Expr, ...]:
-    """The row as clipped int32 registers."""
-    lanes = isa.lanes
-    if isinstance(row, Packed):
-        parts = [_part(row, i * lanes, lanes) for i in range(row.lanes // lanes)]
-        return tuple(vector.bind(vector.cast(p, "int32", lanes)) for p in parts)
-    if row.bounds is None:
-        return row.registers
-    low, high = row.bounds
-    return tuple(vector.bind(vector.clip(r, low, high, "int32", lanes)) for r in row.registers)
+@dataclass(frozen=True)
+class Rows:
+    """How rows lie in registers.
+
+    mixed: 0 where register after register holds consecutive elements. Else so many registers
+    share their elements: four go to the first register, four to the next and so on, as x86
+    interleaves bytes (4 registers) and 16-bit numbers (2).
+    """
+
+    isa: Isa
+    mixed: int = 0
+
+    def positions(self, registers: int) -> list[int]:
+        """Of every lane, register by register, the element of the row that it holds."""
+        lanes = self.isa.lanes
+        if not self.mixed:
+            return list(range(registers * lanes))
+        return [
+            first * lanes + (block * self.mixed + register) * 4 + lane
+            for first in range(0, registers, self.mixed)
+            for register in range(self.mixed)
+            for block in range(lanes // 4)
+            for lane in range(4)
+        ]
+
+    def words(self, row: Row) -> tuple[Expr, ...]:
+        """The row as clipped int32 registers."""
+        lanes = self.isa.lanes
+        if isinstance(row, Packed):
+            positions = self.positions(row.lanes // lanes)
+            parts = [
+                _select(row.value, positions[i : i + lanes], row.lanes)
+                for i in range(0, row.lanes, lanes)
+            ]
+            return tuple(vector.bind(vector.cast(p, "int32", lanes)) for p in parts)
+        if row.bounds is None:
+            return row.registers
+        low, high = row.bounds
+        return tuple(vector.bind(vector.clip(r, low, high, "int32", lanes)) for r in row.registers)
+
+    def packed(self, row: Row, dtype: str) -> Packed:
+        """The row as one vector of ``dtype``, into which its clipped values fit."""
+        if isinstance(row, Packed):
+            value = row.value if row.dtype == dtype else vector.cast(row.value, dtype, row.lanes)
+            return Packed(value, dtype, row.lanes)
+        count = 1 << (len(row.registers) - 1).bit_length()
+        lanes = count * self.isa.lanes
+        direct = self.mixed != 4 or dtype == "int8"
+        if row.bounds is not None and direct and _packs(self.isa, row.bounds, dtype, count):
+            saturated = self._saturated8 if dtype == "int8" else self._saturated16
+            value = _clip(saturated(_filled(row.registers, count)), row.bounds, dtype, lanes)
+            return Packed(vector.bind(value), dtype, lanes)
+        narrow = [vector.cast(r, dtype, self.isa.lanes) for r in self.words(row)]
+        joined = vector.concat(_filled(narrow, count), self.isa.lanes)
+        order = [int(i) for i in np.argsort(self.positions(count))]
+        return Packed(vector.bind(_select(joined, order, lanes)), dtype, lanes)
+
+    def store(self, row: Row, dtype: str, out: Buffer, offset: Expr, valid: int) -> None:
+        """The first ``valid`` elements of the row to ``out``, as ``dtype``."""
+        vectors = self.packed(row, dtype)
+        done = 0
+        while done < valid:
+            left = valid - done
+            fitting = max(1 << (left.bit_length() - 1), self.isa.lanes)
+            size = min(vectors.lanes, fitting)
+            part = _select(vectors.value, range(done, done + size), vectors.lanes)
+            vector.store_some(out, offset + done, part, size, left)
+            done += size
+
+    def _saturated8(self, registers: Sequence[Expr]) -> Expr:
+        """int32 -> int8, four registers to one, whose pieces the instructions leave interleaved."""
+        lanes, size = self.isa.lanes, self.isa.bytes
+        done = []
+        for i in range(0, len(registers), 4):
+            halves = [self._pair(registers[j], registers[j + 1]) for j in (i, i + 2)]
+            assert self.isa.packs is not None
+            value = vector.intrinsic(self.isa.packs[1], "int8", size, *halves)
+            if self.mixed != 4:
+                width, dtype = (lanes, "int32") if not self.mixed else (lanes // 2, "int64")
+                value = self._sorted(value, dtype, width)
+                value = vector.reinterpret(value, "int8", size)
+            done.append(value)
+        return vector.concat(done, size)
+
+    def _saturated16(self, registers: Sequence[Expr]) -> Expr:
+        """int32 -> int16, two registers to one, whose pieces the instruction leaves interleaved."""
+        lanes = self.isa.lanes
+        done = []
+        for i in range(0, len(registers), 2):
+            value = self._pair(registers[i], registers[i + 1])
+            if not self.mixed:
+                value = self._sorted(value, "int64", lanes // 2)
+                value = vector.reinterpret(value, "int16", lanes * 2)
+            done.append(value)
+        return vector.concat(done, lanes * 2)
+
+    def _pair(self, a: Expr, b: Expr) -> Expr:
+        assert self.isa.packs is not None
+        return vector.intrinsic(self.isa.packs[0], "int16", self.isa.lanes * 2, a, b)
+
+    def _sorted(self, value: Expr, dtype: str, pieces: int) -> Expr:
+        """Pieces of several vectors, taken from 128 bits in turn, one vector after the other."""
+        blocks = self.isa.lanes // 4
+        vectors = pieces // blocks
+        order = [block * vectors + number for number in range(vectors) for block in range(blocks)]
+        return vector.shuffle([vector.reinterpret(value, dtype, pieces)], order)
 
 
-def packed(isa: Isa, row: Row, dtype: str) -> Packed:
-    """The row as one vector of ``dtype``, into which its clipped values fit."""
-    if isinstance(row, Packed):
-        value = row.value if row.dtype == dtype else vector.cast(row.value, dtype, row.lanes)
-        return Packed(value, dtype, row.lanes)
-    count = 1 << (len(row.registers) - 1).bit_length()
-    lanes = count * isa.lanes
-    if row.bounds is not None and _packs(isa, row.bounds, dtype, count):
-        filled = [*row.registers, *[row.registers[-1]] * (count - len(row.registers))]
-        narrow = _saturated8(isa, filled) if dtype == "int8" else _saturated16(isa, filled)
-        return Packed(vector.bind(_clip(narrow, row.bounds, dtype, lanes)), dtype, lanes)
-    narrow = [vector.cast(r, dtype, isa.lanes) for r in words(isa, row)]
-    narrow += [narrow[-1]] * (count - len(narrow))
-    return Packed(vector.bind(vector.concat(narrow, isa.lanes)), dtype, lanes)
+def _filled(registers: Sequence[Expr], count: int) -> list[Expr]:
+    return [*registers, *[registers[-1]] * (count - len(registers))]
 
 
-def store(isa: Isa, row: Row, dtype: str, out: Buffer, offset: Expr, valid: int) -> None:
-    """The first ``valid`` elements of the row to ``out``, as ``dtype``."""
-    vectors = packed(isa, row, dtype)
-    done = 0
-    while done < valid:
-        left = valid - done
-        size = vectors.lanes if left >= vectors.lanes else max(_floor_power(left), isa.lanes)
-        part = _part(vectors, done, size)
-        vector.store_some(out, offset + done, part, size, left)
-        done += size
-
-
-def _floor_power(count: int) -> int:
-    return 1 << (count.bit_length() - 1)
-
-
-def _part(row: Packed, start: int, lanes: int) -> Expr:
-    if lanes == row.lanes:
-        return row.value
-    return vector.shuffle([row.value], range(start, start + lanes))
+def _select(value: Expr, lanes: Sequence[int], available: int) -> Expr:
+    if list(lanes) == list(range(available)):
+        return value
+    return vector.shuffle([value], lanes)
 
 
 def _clip(value: Expr, bounds: tuple[int, int], dtype: str, lanes: int) -> Expr:
@@ -99,34 +168,3 @@ def _packs(isa: Isa, bounds: tuple[int, int], dtype: str, count: int) -> bool:
     info = np.iinfo(dtype)
     inside = info.min <= bounds[0] and bounds[1] <= info.max
     return inside and count >= (4 if dtype == "int8" else 2)
-
-
-def _saturated8(isa: Isa, registers: list[Expr]) -> Expr:
-    """int32 -> int8, four registers to one; the instructions leave 32-bit pieces interleaved."""
-    assert isa.packs is not None
-    blocks = isa.lanes // 4
-    order = [block * 4 + number for number in range(4) for block in range(blocks)]
-    done = []
-    for i in range(0, len(registers), 4):
-        halves = [_pair(isa, registers[j], registers[j + 1]) for j in (i, i + 2)]
-        mixed = vector.intrinsic(isa.packs[1], "int8", isa.bytes, *halves)
-        pieces = vector.reinterpret(mixed, "int32", isa.lanes)
-        done.append(vector.reinterpret(vector.shuffle([pieces], order), "int8", isa.bytes))
-    return vector.concat(done, isa.bytes)
-
-
-def _saturated16(isa: Isa, registers: list[Expr]) -> Expr:
-    """int32 -> int16, two registers to one; the instruction leaves 64-bit pieces interleaved."""
-    blocks = isa.lanes // 4
-    order = [block * 2 + number for number in range(2) for block in range(blocks)]
-    done = []
-    for i in range(0, len(registers), 2):
-        mixed = _pair(isa, registers[i], registers[i + 1])
-        pieces = vector.reinterpret(mixed, "int64", isa.lanes // 2)
-        done.append(vector.reinterpret(vector.shuffle([pieces], order), "int16", isa.lanes * 2))
-    return vector.concat(done, isa.lanes * 2)
-
-
-def _pair(isa: Isa, a: Expr, b: Expr) -> Expr:
-    assert isa.packs is not None
-    return vector.intrinsic(isa.packs[0], "int16", isa.lanes * 2, a, b)
