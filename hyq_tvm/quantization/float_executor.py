@@ -55,7 +55,7 @@ class FloatExecutor:
         for node in self.graph:
             if node.op != "input":
                 inputs = [values[name] for name in node.inputs]
-                values[node.name] = _EVALUATORS[node.op](node, inputs, self._weights[node.name])
+                values[node.name] = EVALUATORS[node.op](node, inputs, self._weights[node.name])
             if tap is not None and node.op != "constant":
                 tap(node.name, values[node.name])
             for name in self._dead_after[node.name]:
@@ -83,7 +83,7 @@ def evaluate_node(node: Node, inputs: Sequence[Tensor], weights: Weights | None 
     """
     if node.op == "input":
         raise ValueError(f"{node.name} is an input: it has no value of its own")
-    return _EVALUATORS[node.op](node, inputs, _weights(node) if weights is None else weights)
+    return EVALUATORS[node.op](node, inputs, _weights(node) if weights is None else weights)
 
 
 def _weights(node: Node) -> Weights:
@@ -235,7 +235,7 @@ UNARY_FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
 }
 """The graph's unary functions, and ``reciprocal``, which only an unfinished graph holds."""
 
-_EVALUATORS: Mapping[str, Evaluator] = {
+EVALUATORS: Mapping[str, Evaluator] = {
     "constant": lambda node, inputs, weights: weights["value"],
     "conv2d": _conv2d,
     "dense": _dense,
