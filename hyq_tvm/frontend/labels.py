@@ -27,19 +27,20 @@ class Labels:
         def labelled(expr: Any, name_hint: str = "") -> Any:
             var = emit(expr, name_hint or re.sub(r"\W", "_", self.current))
             if self.current:
-                self._name(builder, var)
+                self.adopt(builder, var)
             return var
 
         builder.emit = labelled
 
-    def _name(self, builder: Any, var: Any) -> None:
-        """Label a binding and those that were made with it, of the calls inside its own."""
-        self._of_binding[var.name] = self.current
+    def adopt(self, builder: Any, var: Any) -> None:
+        """Label a binding that has no label, and those it was made with, of calls inside calls."""
         value = builder.lookup_binding(var)
+        if value is None or var.name in self._of_binding:
+            return
+        self._of_binding[var.name] = self.current
         for argument in value.args if isinstance(value, relax.Call) else ():
-            bound = isinstance(argument, relax.Var) and argument.name not in self._of_binding
-            if bound and builder.lookup_binding(argument) is not None:
-                self._name(builder, argument)
+            if isinstance(argument, relax.Var):
+                self.adopt(builder, argument)
 
     def apply(self, mod: tvm.IRModule) -> tvm.IRModule:
         """``mod`` with the labels as the names of its bindings; one label may name several."""

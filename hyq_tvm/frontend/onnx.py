@@ -160,8 +160,17 @@ def _importer(proto: Any, shapes: dict[str, list[int]]) -> Any:
             if op_name not in self._known:
                 return self._stand_in(op_name, inputs)
             value = super()._convert_operator(op_name, inputs, attrs, opset)
-            # A call that stays unbound would be bound anew, without a name, by each reader.
-            return self.bb.emit(value) if isinstance(value, relax.Call) else value
+            if isinstance(value, relax.Tuple):
+                return relax.Tuple([self._bound(field) for field in value.fields])
+            return self._bound(value)
+
+        def _bound(self, value: Any) -> Any:
+            """Bind a call here, or each of its readers would bind it anew and without a name."""
+            if isinstance(value, relax.Call):
+                return self.bb.emit(value)
+            if isinstance(value, relax.Var):
+                self.labels.adopt(self.bb, value)
+            return value
 
         def _stand_in(self, op_name: str, inputs: Any) -> Any:
             self.missing.append(f"{op_name} at {self.labels.current}")

@@ -80,7 +80,7 @@ def _take(reader: Reader, call: Call) -> Any:
         raise CannotReadError("indices that are not constant")
     axis = call.attrs.axis
     if isinstance(value, np.ndarray):
-        return np.take(value, indices, None if axis is None else int(axis))
+        return np.asarray(np.take(value, indices, None if axis is None else int(axis), mode="wrap"))
     shape = reader.shape(value)
     axis = int(axis or 0) % len(shape)
     flat = np.asarray(indices, np.int64).reshape(-1) % shape[axis]
