@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hyq_tvm.vta.isa import table
 from hyq_tvm.vta.isa.records import Enumeration
 from hyq_tvm.vta.machine import BUFFERS, COUNTERS, Fault, Machine, Status
@@ -34,6 +36,8 @@ class _Structure(ctypes.Structure):
         ("reg", ctypes.c_void_p),
         ("count", ctypes.c_void_p),
         ("detail", ctypes.c_void_p),
+        ("pairs", ctypes.c_void_p),
+        ("paired", ctypes.c_void_p),
     )
 
 
@@ -45,6 +49,8 @@ class NativeKernels:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._detail = ctypes.c_int64(0)
+        self._pairs = np.empty(machine.memory["wgt"].size, np.int16)
+        self._paired = np.zeros(machine.config.wgt_entries, np.uint8)
         self._execute: Any = _library().hyq_execute
         self._structure = self._describe(machine)
         self._address = ctypes.addressof(self._structure)
@@ -59,6 +65,8 @@ class NativeKernels:
         made.reg = machine.registers.ctypes.data
         made.count = machine.counters.ctypes.data
         made.detail = ctypes.addressof(self._detail)
+        made.pairs = self._pairs.ctypes.data
+        made.paired = self._paired.ctypes.data
         return made
 
     def execute(self, row_address: int) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 
+from hyq_tvm.vta import kernels_native
 from hyq_tvm.vta.arch import TINY, VTAConfig
 from hyq_tvm.vta.isa import FUNCTIONS, instruction
 from hyq_tvm.vta.isa.table import MEMORY, STORABLE
@@ -204,3 +207,18 @@ def test_a_table_beyond_its_buffer():
     made = instruction("VECTOR", op="LOOKUP", **LOOP)
     fault = compare(0, made, prepare=lambda m: set_register(m, TABLE_BASE=4000, TABLE_SIZE=97))
     assert "table entries up to 4097" in fault
+
+
+@pytest.mark.parametrize("missing", ["-mno-avx512f", "-mno-avx2"])
+def test_products_on_older_processors(missing, monkeypatch, tmp_path):
+    if platform.machine() != "x86_64":
+        pytest.skip("these extensions are x86's")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kernels_native, "_FLAGS", (*kernels_native._FLAGS, missing))
+    kernels_native._library.cache_clear()
+    try:
+        for seed in range(4):
+            made = random_gemm(np.random.default_rng(seed))
+            assert compare(seed, made, VTAConfig()) is None
+    finally:
+        kernels_native._library.cache_clear()

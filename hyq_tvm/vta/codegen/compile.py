@@ -183,14 +183,25 @@ def compile_program(
     before = tuple(o for o in operations if o.op == "quantize")
     after = tuple(o for o in operations if o.op == "dequantize")
     middle = [o for o in operations if o.op not in HOST]
-    made = {o.name for o in (*middle, *after)}
-    inner = [
-        o.layer for o in before for a in o.arguments if isinstance(a.value, str) and a.value in made
-    ]
+    inner = _inner_floats(operations)
     if inner:
-        raise UnsupportedModelError(f"float computation inside the model at {inner}")
+        raise UnsupportedModelError(
+            f"float computation inside the model does not run on this target: {', '.join(inner)}"
+        )
     kept = [str(a.value) for o in after for a in o.arguments if isinstance(a.value, str)]
     names = {o.name for o in middle}
     wanted = [name for name in (*kept, *outputs) if name in names]
     program = compile_operations(middle, wanted, config)
     return HostedProgram(program, before, after, tuple(inputs), tuple(outputs.items()))
+
+
+def _inner_floats(operations: Sequence[Operation]) -> list[str]:
+    """The layers whose quantize reads what an earlier operation made."""
+    made: set[str] = set()
+    found = []
+    for operation in operations:
+        sources = {a.value for a in operation.arguments if isinstance(a.value, str)}
+        if operation.op == "quantize" and sources & made:
+            found.append(operation.layer)
+        made.add(operation.name)
+    return found
