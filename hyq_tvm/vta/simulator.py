@@ -16,19 +16,15 @@ from numpy.typing import NDArray
 
 from hyq_tvm.errors import ConfigError, DeviceProgramError, InputError
 from hyq_tvm.vta.arch import VTAConfig
-from hyq_tvm.vta.isa.table import BY_OPCODE, FINISH, FORMATS, REGISTERS, SET, UNITS
+from hyq_tvm.vta.isa.table import FINISH, FORMATS, UNITS
 from hyq_tvm.vta.kernels_native import NativeKernels, NativeUnavailable
 from hyq_tvm.vta.kernels_numpy import NumpyKernels
 from hyq_tvm.vta.machine import COUNTERS, Fault, Machine
 from hyq_tvm.vta.program import Place, Program
+from hyq_tvm.vta.units import FIRST_FLAG, FLAGS_END, TOKEN_QUEUES, pops, pushes, unit_of_row
 from hyq_tvm.vta.verify import describe
 
 KERNELS = ("auto", "native", "numpy")
-
-_POP_PREV, _POP_NEXT, _PUSH_PREV, _PUSH_NEXT = range(1, 5)
-_QUEUES = (("load", "compute"), ("compute", "load"), ("compute", "store"), ("store", "compute"))
-_NEXT = {"load": "compute", "compute": "store"}
-_PREVIOUS = {after: before for before, after in _NEXT.items()}
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ class _Execution:
         self._rows: list[list[int]] = program.rows.tolist()
         self._fetched = 0
         self._queues: dict[str, deque[int]] = {unit: deque() for unit in UNITS}
-        self._tokens = dict.fromkeys(_QUEUES, 0)
+        self._tokens = dict.fromkeys(TOKEN_QUEUES, 0)
 
     def run(self) -> None:
         """Until FINISH; raises ``DeviceProgramError`` naming where units wait for ever."""
@@ -157,7 +153,7 @@ class _Execution:
     def _fetch(self) -> None:
         """In program order; a full queue stops the fetch unit, as on the device."""
         while self._fetched < len(self._rows):
-            queue = self._queues[_unit(self._rows[self._fetched])]
+            queue = self._queues[unit_of_row(self._rows[self._fetched])]
             if len(queue) == self._depth:
                 return
             queue.append(self._fetched)
@@ -169,26 +165,23 @@ class _Execution:
 
     def _waits(self, unit: str, row: Sequence[int]) -> str:
         """What keeps an instruction from executing; empty if nothing does."""
-        before, after = _PREVIOUS.get(unit, ""), _NEXT.get(unit, "")
-        pops = ((row[_POP_PREV], before), (row[_POP_NEXT], after))
-        pushes = ((row[_PUSH_PREV], before), (row[_PUSH_NEXT], after))
-        for wanted, other in pops:
-            if wanted and not self._tokens[other, unit]:
-                return f"waits for a token from {other}"
-        for wanted, other in pushes:
-            if wanted and self._tokens[unit, other] == self._depth:
-                return f"waits for room in the token queue to {other}"
+        if not any(row[FIRST_FLAG:FLAGS_END]):
+            return ""
+        for queue in pops(unit, row):
+            if not self._tokens[queue]:
+                return f"waits for a token from {queue[0]}"
+        for queue in pushes(unit, row):
+            if self._tokens[queue] == self._depth:
+                return f"waits for room in the token queue to {queue[1]}"
         return ""
 
     def _step(self, unit: str) -> bool:
         """Execute the head of a queue; whether it was FINISH."""
         index = self._queues[unit].popleft()
         row = self._rows[index]
-        before, after = _PREVIOUS.get(unit, ""), _NEXT.get(unit, "")
-        if row[_POP_PREV]:
-            self._tokens[before, unit] -= 1
-        if row[_POP_NEXT]:
-            self._tokens[after, unit] -= 1
+        flagged = any(row[FIRST_FLAG:FLAGS_END])
+        for queue in pops(unit, row) if flagged else ():
+            self._tokens[queue] -= 1
         if row[0] == FINISH.opcode:
             self._check_finished(index, row)
             return True
@@ -196,10 +189,8 @@ class _Execution:
             self._execute(index)
         except Fault as fault:
             raise DeviceProgramError(self._describe(index, str(fault))) from fault
-        if row[_PUSH_PREV]:
-            self._tokens[unit, before] += 1
-        if row[_PUSH_NEXT]:
-            self._tokens[unit, after] += 1
+        for queue in pushes(unit, row) if flagged else ():
+            self._tokens[queue] += 1
         return False
 
     def _check_finished(self, index: int, row: Sequence[int]) -> None:
@@ -207,7 +198,7 @@ class _Execution:
         if busy:
             raise DeviceProgramError(describe(index, row, f"ends before {', '.join(busy)}"))
         left = [f"{count} from {a} to {b}" for (a, b), count in self._tokens.items() if count]
-        if left or row[_PUSH_PREV] or row[_PUSH_NEXT]:
+        if left or pushes("compute", row):
             raise DeviceProgramError(
                 describe(index, row, f"tokens are left: {', '.join(left) or 'those it pushes'}")
             )
@@ -224,12 +215,3 @@ class _Execution:
             if queue
         ]
         return "deadlock: " + "; ".join(heads)
-
-
-_UNIT_OF_OPCODE = {code: form.unit for code, form in BY_OPCODE.items()}
-_UNIT_OF_REGISTER = [register.unit for register in REGISTERS]
-_REGISTER = SET.columns["register"]
-
-
-def _unit(row: Sequence[int]) -> str:
-    return _UNIT_OF_REGISTER[row[_REGISTER]] if row[0] == SET.opcode else _UNIT_OF_OPCODE[row[0]]

@@ -1,0 +1,88 @@
+"""How many cycles each instruction takes on a device, by formula.
+
+============  ===================================================================================
+SET, FINISH   1
+GEMM          one a step, and the pipeline
+VECTOR        one a step (a division or a root takes a bit of its result a cycle), and the pipeline
+SOFTMAX       a row passes once for the maximum, once for the sum, once more for probabilities,
+              ``softmax_lanes`` logits a cycle; one division a row for probabilities
+LOAD, STORE   latency, then the bus: a beat for each word of it that a run touches, runs without
+              gaps together; or an entry on chip a cycle where those are more
+============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hyq_tvm.vta.arch import VTAConfig
+from hyq_tvm.vta.isa.table import FUNCTIONS, GEMM, LOAD, RESULT, SOFTMAX, STORE, VECTOR
+from hyq_tvm.vta.transfer import Transfer
+
+GEMM_PIPELINE = 8
+VECTOR_PIPELINE = 12
+SOFTMAX_PIPELINE = 16
+DIVIDER = 34
+STEP_CYCLES = {"RECIPROCAL": DIVIDER, "ROOT": DIVIDER + 17}
+"""Steps that are not pipelined."""
+
+_PROBABILITIES = frozenset(RESULT[name] for name in ("UINT8", "LOG2", "GRID"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """cycles: how long the unit is busy. beats: for how much of it the DRAM port is (the last)."""
+
+    cycles: int
+    beats: int = 0
+
+
+def cost(row: Sequence[int], strides: tuple[int, int], config: VTAConfig) -> Cost:
+    """Of a decoded instruction; ``strides``: y and x of its unit, for LOAD and STORE."""
+    opcode = row[0]
+    if opcode in (LOAD.opcode, STORE.opcode):
+        return _transfer(Transfer.of(row, *strides), config)
+    if opcode == GEMM.opcode:
+        return Cost(steps(row) + GEMM_PIPELINE)
+    if opcode == VECTOR.opcode:
+        each = STEP_CYCLES.get(FUNCTIONS[row[VECTOR.columns["op"]]].name, 1)
+        return Cost(steps(row) * each + VECTOR_PIPELINE)
+    if opcode == SOFTMAX.opcode:
+        return _softmax(row, config)
+    return Cost(1)
+
+
+def steps(row: Sequence[int]) -> int:
+    """How many steps the loops of a GEMM or VECTOR take."""
+    columns = GEMM.columns if row[0] == GEMM.opcode else VECTOR.columns
+    uops = row[columns["uop_end"]] - row[columns["uop_begin"]]
+    return row[columns["iter_out"]] * row[columns["iter_in"]] * uops
+
+
+def _softmax(row: Sequence[int], config: VTAConfig) -> Cost:
+    columns = SOFTMAX.columns
+    rows, length = row[columns["rows"]], row[columns["length"]]
+    probabilities = row[columns["result"]] in _PROBABILITIES
+    words = -(-length // config.softmax_lanes)
+    each = words * (3 if probabilities else 2) + (DIVIDER if probabilities else 0)
+    return Cost(rows * (each + SOFTMAX_PIPELINE))
+
+
+def _transfer(move: Transfer, config: VTAConfig) -> Cost:
+    count = beats(move, config.bus_bytes)
+    return Cost(config.dram_latency + max(count, move.entries(config.block)), count)
+
+
+def beats(move: Transfer, bus: int) -> int:
+    """Words of the bus that a transfer touches; neighbouring runs share theirs."""
+    length, x, y = move.run_bytes, move.x, move.y
+    if x == 1 or move.x_stride == length:
+        length, x = length * x, 1
+        if y == 1 or move.y_stride == length:
+            length, y = length * y, 1
+    rows, columns = np.arange(y)[:, None], np.arange(x)
+    first = (move.dram + rows * move.y_stride + columns * move.x_stride) % bus
+    return int((-(-(first + length) // bus)).sum())

@@ -1,0 +1,129 @@
+"""The cycle model: formulas by hand, overlap by tokens, the picture."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hyq_tvm.errors import DeviceProgramError
+from hyq_tvm.vta.arch import DEFAULT, TINY
+from hyq_tvm.vta.codegen import compile_operations
+from hyq_tvm.vta.cycles import (
+    DIVIDER,
+    GEMM_PIPELINE,
+    SOFTMAX_PIPELINE,
+    VECTOR_PIPELINE,
+    beats,
+    cost,
+)
+from hyq_tvm.vta.isa import instruction
+from hyq_tvm.vta.timing import time_program, timeline
+from hyq_tvm.vta.transfer import Transfer
+from tests.vta.machines import row_of
+from tests.vta.operations import constant, operation, random_array, requantize, stages, tensor
+from tests.vta.streams import TEXT, program
+
+NEST = {"uop_begin": 2, "uop_end": 5, "iter_out": 4, "iter_in": 7}
+
+
+@pytest.mark.parametrize(
+    ("made", "cycles"),
+    [
+        (instruction("FINISH"), 1),
+        (instruction("SET", register="LOW"), 1),
+        (instruction("GEMM", **NEST), 84 + GEMM_PIPELINE),
+        (instruction("VECTOR", op="REQ", **NEST), 84 + VECTOR_PIPELINE),
+        (instruction("VECTOR", op="RECIPROCAL", **NEST), 84 * DIVIDER + VECTOR_PIPELINE),
+        (
+            instruction("SOFTMAX", exponential="WEIGHTS", result="WEIGHT", rows=3, length=17),
+            3 * (2 * 2 + SOFTMAX_PIPELINE),
+        ),
+        (
+            instruction("SOFTMAX", exponential="TABLE", result="UINT8", rows=3, length=16),
+            3 * (3 + DIVIDER + SOFTMAX_PIPELINE),
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_cycles_of_an_instruction(made, cycles):
+    assert cost(row_of(made), (0, 0), DEFAULT).cycles == cycles
+
+
+def test_fewer_softmax_lanes_take_longer():
+    made = instruction("SOFTMAX", exponential="WEIGHTS", result="WEIGHT", rows=1, length=64)
+    slow, fast = (
+        cost(row_of(made), (0, 0), replace(DEFAULT, softmax_lanes=n)).cycles for n in (1, 16)
+    )
+    assert (slow - SOFTMAX_PIPELINE, fast - SOFTMAX_PIPELINE) == (128, 8)
+
+
+@pytest.mark.parametrize(
+    ("dram", "y", "x", "length", "strides", "expected"),
+    [
+        (0, 1, 1, 16, (0, 0), 1),
+        (1, 1, 1, 16, (0, 0), 2),
+        (15, 1, 1, 1, (0, 0), 1),
+        (0, 1, 4, 8, (0, 8), 2),
+        (0, 1, 4, 8, (0, 24), 2 + 2),
+        (0, 3, 2, 8, (16, 8), 3),
+        (8, 2, 1, 16, (32, 0), 4),
+    ],
+)
+def test_beats_of_the_bus(dram, y, x, length, strides, expected):
+    move = Transfer("INP", 0, dram, y, x, length, (0, 0, 0, 0), *strides)
+    assert beats(move, 16) == expected
+
+
+def test_loads_take_latency_and_the_longer_of_bus_and_buffer():
+    load = instruction("LOAD", memory="INP", y_size=1, x_size=32, length=1)
+    taken = cost(row_of(load), (0, 1), DEFAULT)
+    assert (taken.cycles, taken.beats) == (DEFAULT.dram_latency + 32, 2)
+
+
+def test_a_program_by_hand():
+    timing = time_program(program())
+    assert timing.products == 30
+    assert timing.busy["GEMM"] == 30 + 2 * GEMM_PIPELINE
+    assert [e.end for e in timing.events if e.name == "FINISH"] == [timing.cycles]
+    loads = [e for e in timing.events if e.name == "LOAD"]
+    gemm = next(e for e in timing.events if e.name == "GEMM")
+    assert gemm.start == loads[-1].end
+    assert timing.milliseconds == timing.cycles / TINY.clock_mhz / 1000
+
+
+def test_units_overlap():
+    rng = np.random.default_rng(0)
+    x = random_array(rng, (4000, 64))
+    made, arguments = stages(requantize(rng, 64))
+    weight, bias = random_array(rng, (64, 64)), np.zeros(64, np.int32)
+    op = operation(
+        "dense",
+        [tensor("x", x), constant(weight), constant(bias), *arguments],
+        {"epilogue": made},
+        {"x": x},
+    )
+    timing = time_program(compile_operations([op], ["y"], DEFAULT))
+    assert timing.product_utilisation > 0.95
+    assert timing.cycles < 0.8 * sum(timing.busy.values())
+    for unit in ("load", "compute", "store"):
+        events = [e for e in timing.events if e.unit == unit]
+        assert all(a.end <= b.start for a, b in pairwise(events))
+
+
+def test_a_deadlock_is_an_error():
+    made = program(TEXT.replace("length=8 push_next", "length=8"))
+    with pytest.raises(DeviceProgramError, match="deadlock"):
+        time_program(made)
+
+
+def test_the_picture_shows_each_instruction_in_its_lane():
+    timing = time_program(program())
+    root = ET.fromstring(timeline(timing))
+    boxes = root.findall("{http://www.w3.org/2000/svg}rect/{http://www.w3.org/2000/svg}title")
+    assert len(boxes) == sum(e.name not in ("SET", "FINISH") for e in timing.events)
+    part = ET.fromstring(timeline(timing, timing.cycles - 1, timing.cycles))
+    assert len(part) < len(root)
