@@ -377,6 +377,13 @@ static int64_t looked_up(const machine_t *m, int64_t value) {
   return m->tbl[m->reg[REGISTER_TABLE_BASE] + index];
 }
 
+static int64_t requantized(const machine_t *m, int64_t b, const param_t *p) {
+  return clipped(m, sum(sum(b * p->multiplier, p->offset) >> (p->second & 63),
+                        m->reg[REGISTER_ZERO_POINT]));
+}
+
+static int reads_table(int64_t op) { return op == FUNCTION_LOOKUP || op == FUNCTION_REQ_LOOKUP; }
+
 /* Functions whose result is one number a lane. */
 static int64_t lane_value(const machine_t *m, int64_t op, int64_t a, int64_t b, const param_t *p,
                           const int32_t *row, int64_t reduced) {
@@ -388,9 +395,8 @@ static int64_t lane_value(const machine_t *m, int64_t op, int64_t a, int64_t b, 
     case FUNCTION_SUB: return clipped(m, a - b);
     case FUNCTION_MUL: return clipped(m, a * b);
     case FUNCTION_SHR: return clipped(m, rounding_shift(a, b & 31));
-    case FUNCTION_REQ:
-      return clipped(m, sum(sum(b * p->multiplier, p->offset) >> (p->second & 63),
-                            m->reg[REGISTER_ZERO_POINT]));
+    case FUNCTION_REQ: return requantized(m, b, p);
+    case FUNCTION_REQ_LOOKUP: return looked_up(m, requantized(m, b, p));
     case FUNCTION_SCALE_ADD:
       return clipped(m, sum(sum(sum(a * p->multiplier, b * p->second), p->offset) >>
                                 m->reg[REGISTER_SHIFT],
@@ -526,13 +532,13 @@ static void count_vector(machine_t *m, const int64_t *f) {
   m->count[COUNTER_UOP_READS] += steps;
   m->count[COUNTER_ACC_READS] += steps * reads;
   m->count[COUNTER_PRM_READS] += steps * (is_parameter(op) || f[VECTOR_OPERAND] == OPERAND_PRM);
-  m->count[COUNTER_TBL_READS] += op == FUNCTION_LOOKUP ? steps * m->block : 0;
+  m->count[COUNTER_TBL_READS] += reads_table(op) ? steps * m->block : 0;
   m->count[f[VECTOR_TARGET] == TARGET_INP ? COUNTER_INP_WRITES : COUNTER_ACC_WRITES] += steps;
 }
 
 static int vector(machine_t *m, const int64_t *f) {
   int status = STATUS_OK;
-  if (f[VECTOR_OP] == FUNCTION_LOOKUP) status = need_table(m, m->reg[REGISTER_TABLE_SIZE]);
+  if (reads_table(f[VECTOR_OP])) status = need_table(m, m->reg[REGISTER_TABLE_SIZE]);
   if (status != STATUS_OK) return status;
   for (int64_t y = 0; y < f[VECTOR_ITER_OUT]; y++)
     for (int64_t x = 0; x < f[VECTOR_ITER_IN]; x++) {

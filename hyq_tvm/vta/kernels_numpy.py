@@ -138,6 +138,10 @@ class _Vector:
         return self.function.kind == "binary"
 
     @property
+    def reads_table(self) -> bool:
+        return self.function.name in ("LOOKUP", "REQ_LOOKUP")
+
+    @property
     def reads_parameters(self) -> bool:
         return self.function.third == "parameter" or self.operand == "PRM"
 
@@ -150,7 +154,7 @@ def _vector(machine: Machine, row: Row) -> None:
         target=table.TARGET.by_code[row[columns["target"]]].name.lower(),
         registers=lanes.registers_of(machine.registers),
     )
-    if made.function.name == "LOOKUP":
+    if made.reads_table:
         _need_table(machine, made.registers["TABLE_BASE"], made.registers["TABLE_SIZE"])
     nest = _Nest.of(machine, row, table.VECTOR, "third")
     _check_static(machine, made, nest)
@@ -218,22 +222,27 @@ def _lane_results(
     if name in lanes.SIMPLE:
         return lanes.SIMPLE[name](a, b, row, reg)
     if name == "LOOKUP":
-        index = np.minimum(np.maximum(b - reg["TABLE_LOW"], 0), reg["TABLE_SIZE"] - 1)
-        return np.asarray(machine.memory["tbl"][reg["TABLE_BASE"] + index], dtype=np.int64)
+        return _looked_up(machine, b, reg)
     parameters = machine.memory["prm"][nest.third]
     multiplier, second = (parameters[k].astype(np.int64) for k in ("multiplier", "second"))
-    if name == "REQ":
-        shifted = (b * multiplier + parameters["offset"]) >> (second & lanes.LANES_MASK)
-    else:
+    if name == "SCALE_ADD":
         shifted = (a * multiplier + b * second + parameters["offset"]) >> reg["SHIFT"]
-    return lanes.clip(shifted + reg["ZERO_POINT"], reg)
+    else:
+        shifted = (b * multiplier + parameters["offset"]) >> (second & lanes.LANES_MASK)
+    result = lanes.clip(shifted + reg["ZERO_POINT"], reg)
+    return _looked_up(machine, result, reg) if name == "REQ_LOOKUP" else result
+
+
+def _looked_up(machine: Machine, b: Int64, reg: lanes.Registers) -> Int64:
+    index = np.minimum(np.maximum(b - reg["TABLE_LOW"], 0), reg["TABLE_SIZE"] - 1)
+    return np.asarray(machine.memory["tbl"][reg["TABLE_BASE"] + index], dtype=np.int64)
 
 
 def _count_vector(machine: Machine, made: _Vector, steps: int) -> None:
     reads = made.binary + (made.function.third == "row") + (made.operand == "ACC")
     count(machine, "acc_reads", steps * reads)
     count(machine, "prm_reads", steps * made.reads_parameters)
-    lookups = steps * machine.config.block if made.function.name == "LOOKUP" else 0
+    lookups = steps * machine.config.block if made.reads_table else 0
     count(machine, "tbl_reads", lookups)
     count(machine, f"{made.target}_writes", steps)
 

@@ -98,6 +98,31 @@ class Lookup:
 
 
 @dataclass(frozen=True)
+class RequantizeLookup:
+    """E2 and E3 in one step."""
+
+    requantize: Requantize
+    lookup: Lookup
+
+    @property
+    def parameters(self) -> Parameters:
+        """Those of the requantize."""
+        return self.requantize.parameters
+
+    def residents(self, area: Area) -> list[Resident]:
+        """What it wants on chip."""
+        return [*self.requantize.residents(area), *self.lookup.residents(area)]
+
+    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
+        """The instructions."""
+        first, second = self.requantize, self.lookup
+        tile.set(LOW=first.low, HIGH=first.high, ZERO_POINT=first.zero_point)
+        tile.set(TABLE_BASE=at[1], TABLE_LOW=second.low, TABLE_SIZE=second.table.entries)
+        uops = [(area.base, area.base, at[0])]
+        tile.vector("REQ_LOOKUP", uops, area.outer(), area.inner(self.parameters.step))
+
+
+@dataclass(frozen=True)
 class Add:
     """E4: another tensor, rescaled by ``scale`` unless it lies on the same grid already."""
 
@@ -119,7 +144,7 @@ class Add:
         tile.vector("ADD", [(area.base, other, 0)], area.outer(), area.inner())
 
 
-Step = Offset | Requantize | Lookup | Add
+Step = Offset | Requantize | Lookup | RequantizeLookup | Add
 
 
 @dataclass(frozen=True)
@@ -193,7 +218,19 @@ def make_epilogue(
             else _add(context, stage, tensors[0])
         )
     steps += _flush(context, pending)
-    return Epilogue(tuple(steps), dtype)
+    return Epilogue(tuple(_fused(steps)), dtype)
+
+
+def _fused(steps: Sequence[Step]) -> list[Step]:
+    """A requantize and the lookup behind it are one instruction."""
+    result: list[Step] = []
+    for step in steps:
+        last = result[-1] if result else None
+        if isinstance(step, Lookup) and isinstance(last, Requantize):
+            result[-1] = RequantizeLookup(last, step)
+        else:
+            result.append(step)
+    return result
 
 
 def constant(argument: Argument) -> NDArray[Any]:

@@ -174,6 +174,12 @@ FUNCTIONS: tuple[Function, ...] = (
             "r = clip(rshift((256 * a + b) * m, shift) + ZERO_POINT)",
         ),
     ),
+    Function(
+        "REQ_LOOKUP",
+        "unary",
+        "parameter",
+        ("x = what REQ gives", "r = what LOOKUP gives for b = x"),
+    ),
 )
 
 FUNCTION = Enumeration(

@@ -52,7 +52,8 @@ package hyq_vta_pkg;
     FunctionNorm = 5'd14,
     FunctionReciprocal = 5'd15,
     FunctionRescale = 5'd16,
-    FunctionRescaleWide = 5'd17
+    FunctionRescaleWide = 5'd17,
+    FunctionReqLookup = 5'd18
   } function_e;
 
   typedef enum logic [0:0] {
