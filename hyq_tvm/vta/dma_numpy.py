@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyq_tvm.vta.checks_numpy import count
 from hyq_tvm.vta.isa.table import ELEMENT_BYTES, FLAT, MATRICES, REGISTER
-from hyq_tvm.vta.machine import COUNTERS, PARAMETER, Fault, Machine, Status
+from hyq_tvm.vta.machine import PARAMETER, Fault, Machine, Status
 from hyq_tvm.vta.transfer import Transfer
 
 _DTYPES: dict[str, Any] = {
@@ -40,8 +41,8 @@ def load(machine: Machine, row: list[int]) -> None:
     where = slice(move.sram, move.sram + len(filled))
     machine.memory[buffer][where] = filled
     machine.written[buffer][where] = 1
-    _count(machine, f"{buffer}_writes", len(filled))
-    _count(machine, "dram_reads", move.moved_bytes)
+    count(machine, f"{buffer}_writes", len(filled))
+    count(machine, "dram_reads", move.moved_bytes)
 
 
 def store(machine: Machine, row: list[int]) -> None:
@@ -59,8 +60,8 @@ def store(machine: Machine, row: list[int]) -> None:
     for start, run in zip(_starts(move).ravel(), raw, strict=True):
         machine.memory["dram"][start : start + run.size] = run
         machine.written["dram"][start : start + run.size] = 1
-    _count(machine, "acc_reads", move.entries(block))
-    _count(machine, "dram_writes", move.moved_bytes)
+    count(machine, "acc_reads", move.entries(block))
+    count(machine, "dram_writes", move.moved_bytes)
 
 
 def _transfer(machine: Machine, row: list[int], unit: str) -> Transfer:
@@ -102,7 +103,3 @@ def _matrices(runs: NDArray[Any], block: int, transposed: bool) -> NDArray[Any]:
     tiles = wide.reshape(count, -(-rows // block), block, -(-columns // block), block)
     order = (0, 3, 1, 4, 2) if transposed else (0, 1, 3, 2, 4)
     return tiles.transpose(order).reshape(-1, block, block)
-
-
-def _count(machine: Machine, name: str, amount: int) -> None:
-    machine.counters[COUNTERS.index(name)] += amount

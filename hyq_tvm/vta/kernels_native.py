@@ -18,7 +18,8 @@ from hyq_tvm.vta.isa import table
 from hyq_tvm.vta.isa.records import Enumeration
 from hyq_tvm.vta.machine import BUFFERS, COUNTERS, Fault, Machine, Status
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_FOLDER = Path(__file__).with_name("kernels")
+_SOURCES = ("machine.c", "transfers.c", "products.c", "vector.c", "softmax.c", "execute.c")
 _FLAGS = ("-O3", "-march=native", "-fwrapv", "-fno-strict-aliasing", "-shared", "-fPIC", "-std=c11")
 _TIMEOUT_SECONDS = 120
 
@@ -77,7 +78,7 @@ class NativeKernels:
 
 
 def definitions() -> str:
-    """``#define`` lines for all names that kernels.c takes from the instruction table."""
+    """``#define`` lines for all names that the kernels take from the instruction table."""
     lines = [f"#define BUFFER_COUNT {len(BUFFERS)}"]
     lines += [f"#define BUFFER_{name.upper()} {index}" for index, name in enumerate(BUFFERS)]
     lines += [f"#define COUNTER_{name.upper()} {index}" for index, name in enumerate(COUNTERS)]
@@ -124,7 +125,8 @@ def _library() -> ctypes.CDLL:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise NativeUnavailable("no C compiler was found")
-    source = definitions() + _SOURCE.read_text(encoding="utf-8")
+    parts = [_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in _SOURCES]
+    source = definitions() + "".join(parts)
     key = hashlib.sha256((source + " ".join(_FLAGS) + _macros(compiler)).encode()).hexdigest()[:24]
     path = _cache_folder() / f"kernels-{key}.so"
     if not path.is_file():

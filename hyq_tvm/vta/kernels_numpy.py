@@ -1,4 +1,4 @@
-"""The kernels in NumPy: the same bits as kernels.c, for machines without a C compiler."""
+"""The kernels in NumPy: the same bits as those in C, for machines without a C compiler."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm.vta import lanes
+from hyq_tvm.vta.checks_numpy import count, need, need_table
 from hyq_tvm.vta.dma_numpy import load, store
 from hyq_tvm.vta.isa import table
 from hyq_tvm.vta.isa.encoding import decode_uops
 from hyq_tvm.vta.isa.records import Function
-from hyq_tvm.vta.machine import COUNTERS, Fault, Machine, Status
+from hyq_tvm.vta.machine import Fault, Machine, Status
+from hyq_tvm.vta.softmax_numpy import softmax
 
 Int64 = NDArray[np.int64]
 Row = list[int]
 
 GEMM_CHUNK = 1 << 12
 """Products gathered at once."""
-
-INT32_MAX = 2**31 - 1
-EXCLUDED = -(2**30)
 
 
 class NumpyKernels:
@@ -38,7 +37,7 @@ class NumpyKernels:
             table.STORE.opcode: store,
             table.GEMM.opcode: _gemm,
             table.VECTOR.opcode: _vector,
-            table.SOFTMAX.opcode: _softmax,
+            table.SOFTMAX.opcode: softmax,
             table.SET.opcode: _set,
             table.FINISH.opcode: _nothing,
         }
@@ -55,21 +54,6 @@ def _nothing(_: Machine, __: Row) -> None:
 def _set(machine: Machine, row: Row) -> None:
     columns = table.SET.columns
     machine.registers[row[columns["register"]]] = row[columns["value"]]
-
-
-def count(machine: Machine, name: str, amount: int) -> None:
-    """Add to a counter."""
-    machine.counters[COUNTERS.index(name)] += amount
-
-
-def need(machine: Machine, buffer: str, indices: Int64, limit: Status) -> None:
-    """Raises ``Fault`` unless all entries exist and were written."""
-    written = machine.written[buffer]
-    if indices.size and indices.max() >= len(written):
-        raise Fault(limit, int(indices[indices >= len(written)][0]))
-    holes = indices[written[indices] == 0]
-    if holes.size:
-        raise Fault(Status[f"UNWRITTEN_{buffer.upper()}"], int(holes[0]))
 
 
 @dataclass(frozen=True)
@@ -155,7 +139,7 @@ def _vector(machine: Machine, row: Row) -> None:
         registers=lanes.registers_of(machine.registers),
     )
     if made.reads_table:
-        _need_table(machine, made.registers["TABLE_BASE"], made.registers["TABLE_SIZE"])
+        need_table(machine, made.registers["TABLE_BASE"], made.registers["TABLE_SIZE"])
     nest = _Nest.of(machine, row, table.VECTOR, "third")
     _check_static(machine, made, nest)
     pieces = [slice(None)] if _independent(made, nest) else _single(nest.dst.size)
@@ -245,62 +229,3 @@ def _count_vector(machine: Machine, made: _Vector, steps: int) -> None:
     lookups = steps * machine.config.block if made.reads_table else 0
     count(machine, "tbl_reads", lookups)
     count(machine, f"{made.target}_writes", steps)
-
-
-def _need_table(machine: Machine, base: int, size: int) -> None:
-    if base + size > len(machine.written["tbl"]):
-        raise Fault(Status.TABLE_RANGE, base + size)
-    need(machine, "tbl", np.arange(base, base + size), Status.TABLE_RANGE)
-
-
-def _softmax(machine: Machine, row: Row) -> None:
-    field = {name: row[column] for name, column in table.SOFTMAX.columns.items()}
-    reg = lanes.registers_of(machine.registers)
-    kind = table.EXPONENTIAL.by_code[field["exponential"]].name
-    sizes = {"WEIGHTS": reg["TABLE_SIZE"], "TABLE": 2 << reg["FRACTION_BITS"]}
-    if kind in sizes:
-        _need_table(machine, reg["TABLE_BASE"], sizes[kind])
-    for index in range(field["rows"]):
-        _softmax_row(machine, field, index, kind, reg)
-        reads = {"WEIGHTS": 1, "TABLE": 2}.get(kind, 0) * field["length"]
-        count(machine, "tbl_reads", reads)
-
-
-def _softmax_row(
-    machine: Machine, field: dict[str, int], index: int, kind: str, reg: lanes.Registers
-) -> None:
-    n, block, acc = field["length"], machine.config.block, machine.memory["acc"]
-    blocks = -(-n // block)
-    entries = field["src"] + index * field["src_step"] + np.arange(blocks)
-    need(machine, "acc", entries, Status.SRC_RANGE)
-    t = acc[entries].astype(np.int64).reshape(1, -1)[:, :n]
-    e = lanes.weights(np.minimum(t.max() - t, INT32_MAX), kind, reg, machine.memory["tbl"])
-    if kind == "WEIGHTS":
-        e = np.where(t <= EXCLUDED, 0, e)
-    total = int(e.sum())
-    if total > INT32_MAX:
-        raise Fault(Status.LENGTH, n)
-    name = table.RESULT.by_code[field["result"]].name
-    values = lanes.results(e, np.array([[max(total, 1)]]), name, reg)
-    dst = field["dst"] + index * field["dst_step"]
-    target = table.TARGET.by_code[field["target"]].name.lower()
-    _put_row(machine, target, dst, values)
-    if name == "WEIGHT_WIDE":
-        _put_row(machine, target, dst + field["plane"], e & 255)
-    if name in ("WEIGHT", "WEIGHT_WIDE"):
-        acc[field["total"] + index] = 0
-        acc[field["total"] + index, 0] = total
-        machine.written["acc"][field["total"] + index] = 1
-        count(machine, "acc_writes", 1)
-    count(machine, "acc_reads", blocks)
-
-
-def _put_row(machine: Machine, target: str, entry: int, values: Int64) -> None:
-    block = machine.config.block
-    blocks = -(-values.size // block)
-    lanes_ = np.zeros(blocks * block, dtype=np.int64)
-    lanes_[: values.size] = values.ravel()
-    dtype = np.int8 if target == "inp" else np.int32
-    machine.memory[target][entry : entry + blocks] = lanes_.astype(dtype).reshape(blocks, block)
-    machine.written[target][entry : entry + blocks] = 1
-    count(machine, f"{target}_writes", blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hyq_tvm.vta.isa.table import ELEMENT_BYTES, FLAT, LOAD, MATRICES, MEMORY
 
@@ -72,3 +72,18 @@ class Transfer:
             return self.y * self.x * (blocks if self.memory == "PRM" else self.length)
         top, bottom, left, right = self.pads
         return (top + self.y + bottom) * (left + self.x + right) * blocks
+
+
+def moved(move: Transfer, start: int) -> Transfer:
+    """A transfer whose ``sram`` counted from 0, at ``start``."""
+    return replace(move, sram=move.sram + start)
+
+
+def flat(memory: str, sram: int, dram: int, length: int) -> Transfer:
+    """One run."""
+    return Transfer(memory, sram, dram, 1, 1, length, (0, 0, 0, 0), 0, 0)
+
+
+def runs(memory: str, sram: int, dram: int, count: int, length: int, stride: int) -> Transfer:
+    """``count`` runs of ``length`` elements, ``stride`` bytes apart."""
+    return Transfer(memory, sram, dram, 1, count, length, (0, 0, 0, 0), 0, stride)

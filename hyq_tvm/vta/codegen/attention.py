@@ -23,7 +23,7 @@ from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.epilogue import Area, constant
 from hyq_tvm.vta.codegen.products import matrix_rows
 from hyq_tvm.vta.codegen.source import Argument, Operation
-from hyq_tvm.vta.codegen.stream import ONCE, Loop, Resident, Tile
+from hyq_tvm.vta.codegen.tile import ONCE, Loop, Resident, Tile
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, span
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 

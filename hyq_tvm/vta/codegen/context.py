@@ -13,8 +13,10 @@ from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.codegen.memory import ConstantPool
 from hyq_tvm.vta.codegen.source import Argument, Operation
-from hyq_tvm.vta.codegen.stream import Resident, Stream, flat
+from hyq_tvm.vta.codegen.stream import Stream
+from hyq_tvm.vta.codegen.tile import Resident
 from hyq_tvm.vta.machine import PARAMETER
+from hyq_tvm.vta.transfer import flat
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue
 from hyq_tvm.vta.codegen.plane import Plane, Spot, plane_tiles
 from hyq_tvm.vta.codegen.products import lower_rows, tile_run
 from hyq_tvm.vta.codegen.source import Operation
-from hyq_tvm.vta.codegen.stream import Loop, Resident, Uop
+from hyq_tvm.vta.codegen.tile import Loop, Resident, Uop
 
 UOP_SHARE = 4
 """A tile's micro-ops take at most this part of their buffer."""

@@ -13,7 +13,7 @@ from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.numerics.epilogue import STAGE_TENSORS
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.source import Argument
-from hyq_tvm.vta.codegen.stream import Loop, Resident, Tile
+from hyq_tvm.vta.codegen.tile import Loop, Resident, Tile
 from hyq_tvm.vta.codegen.window import Window, span
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 

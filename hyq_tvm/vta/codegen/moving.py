@@ -7,7 +7,7 @@ from math import prod
 
 from hyq_tvm.vta.codegen.context import Context, Tensor
 from hyq_tvm.vta.codegen.source import Operation
-from hyq_tvm.vta.codegen.stream import Loop
+from hyq_tvm.vta.codegen.tile import Loop
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, dense_strides, merged, span, split_runs
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 

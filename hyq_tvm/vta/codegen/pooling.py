@@ -12,9 +12,10 @@ from hyq_tvm.vta.codegen.context import Context, Tensor
 from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, make_epilogue
 from hyq_tvm.vta.codegen.plane import Plane, Spot, plane_tiles
 from hyq_tvm.vta.codegen.source import Operation
-from hyq_tvm.vta.codegen.stream import Loop, moved
+from hyq_tvm.vta.codegen.tile import Loop
 from hyq_tvm.vta.codegen.window import ACCUMULATOR_KINDS
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
+from hyq_tvm.vta.transfer import moved
 
 
 @dataclass(frozen=True)

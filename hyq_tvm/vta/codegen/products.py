@@ -14,9 +14,9 @@ from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Tensor
 from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue
 from hyq_tvm.vta.codegen.source import Operation
-from hyq_tvm.vta.codegen.stream import Loop, Resident, runs
+from hyq_tvm.vta.codegen.tile import Loop, Resident
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces
-from hyq_tvm.vta.transfer import Transfer
+from hyq_tvm.vta.transfer import Transfer, runs
 
 UNSIGNED = "uint8"
 

@@ -11,15 +11,15 @@ t + 1 loads and tile t - 1 stores. The rules behind that, which tokens enforce:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.codegen.memory import ConstantPool, Residency
+from hyq_tvm.vta.codegen.tile import Resident, Tile, Uop
 from hyq_tvm.vta.isa import Instruction, encode_uops, instruction
 from hyq_tvm.vta.isa.encoding import Words, encode, unit_of
 from hyq_tvm.vta.isa.table import LENGTH_BITS, REGISTERS
-from hyq_tvm.vta.transfer import Transfer
+from hyq_tvm.vta.transfer import flat, moved
 
 SLOTS = 3
 ROW_SHARE = 32
@@ -32,149 +32,6 @@ NOP = {"load": "LOAD_PAD", "compute": "LOW", "store": "STORE_X_STRIDE"}
 """A register of each unit: setting it to what it holds passes a token on."""
 
 Range = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Resident:
-    """Something that a tile wants on chip: ``moves`` bring it to the entries of a buffer.
-
-    A move's ``sram`` counts from where the buffer has room. key: equal keys hold equal contents.
-    Without moves it is room in the input buffer that the compute unit fills.
-    """
-
-    key: object
-    entries: int
-    moves: tuple[Transfer, ...]
-    pad: int = 0
-
-    @property
-    def buffer(self) -> str:
-        """The buffer it lies in."""
-        return self.moves[0].memory.removesuffix("_T") if self.moves else "INP"
-
-
-@dataclass(frozen=True)
-class Loop:
-    """One loop of a nest: iterations and index steps (which do not matter for one iteration)."""
-
-    count: int
-    dst: int = 0
-    src: int = 0
-    third: int = 0
-
-    def __post_init__(self) -> None:
-        if self.count == 1:
-            for name in ("dst", "src", "third"):
-                object.__setattr__(self, name, 0)
-
-
-ONCE = Loop(1)
-Uop = tuple[int, int, int]
-
-
-@dataclass
-class Tile:
-    """One tile. at: where its residents lie. slot: its first accumulator entry; row: its first
-    entry for numbers of rows, which the third index of a micro-op reaches. low: what the register
-    LOW holds when it begins.
-    """
-
-    stream: Stream
-    index: int
-    at: list[int]
-    slot: int
-    row: int
-    low: int
-    loads: list[Instruction] = field(default_factory=list)
-    computes: list[Instruction] = field(default_factory=list)
-    stores: list[Instruction] = field(default_factory=list)
-
-    def set(self, **values: int) -> None:
-        """Write registers of the compute unit, those that hold something else."""
-        self.computes += self.stream.changed(values)
-
-    def load(self, move: Transfer, pad: int = 0) -> None:
-        """A transfer onto the chip; its ``sram`` is absolute."""
-        self.stream.check_read((move.dram, move.end), self.index)
-        strides = {"LOAD_Y_STRIDE": move.y_stride, "LOAD_X_STRIDE": move.x_stride}
-        self.loads += self.stream.changed({**strides, "LOAD_PAD": pad})
-        pads = dict(zip(("pad_top", "pad_bottom", "pad_left", "pad_right"), move.pads, strict=True))
-        self.loads.append(instruction("LOAD", **_fields(move), **pads))
-
-    def store(self, move: Transfer) -> None:
-        """A transfer to DRAM."""
-        strides = {"STORE_Y_STRIDE": move.y_stride, "STORE_X_STRIDE": move.x_stride}
-        self.stores += self.stream.changed(strides)
-        self.stores.append(instruction("STORE", **_fields(move)))
-        self.stream.wrote((move.dram, move.end), self.index)
-
-    def gemm(
-        self, uops: Sequence[Uop], outer: Loop, inner: Loop, *, init: bool, unsigned: bool
-    ) -> None:
-        """Products over a nest."""
-        if not uops:
-            return
-        self.computes.append(
-            instruction(
-                "GEMM",
-                init=int(init),
-                inp_u8=int(unsigned),
-                wgt_out=outer.third,
-                wgt_in=inner.third,
-                **self._nest(uops, outer, inner),
-            )
-        )
-
-    def vector(
-        self,
-        op: str,
-        uops: Sequence[Uop],
-        outer: Loop,
-        inner: Loop = ONCE,
-        *,
-        operand: str = "ACC",
-        target: str = "ACC",
-    ) -> None:
-        """A function over a nest."""
-        self.computes.append(
-            instruction(
-                "VECTOR",
-                op=op,
-                operand=operand,
-                target=target,
-                third_out=outer.third,
-                third_in=inner.third,
-                **self._nest(uops, outer, inner),
-            )
-        )
-
-    def softmax(self, **fields: int | str) -> None:
-        """A SOFTMAX instruction."""
-        self.computes.append(instruction("SOFTMAX", **fields))
-
-    def _nest(self, uops: Sequence[Uop], outer: Loop, inner: Loop) -> dict[str, int]:
-        begin = self.stream.uops(self, uops)
-        return {
-            "uop_begin": begin,
-            "uop_end": begin + len(uops),
-            "iter_out": outer.count,
-            "iter_in": inner.count,
-            "dst_out": outer.dst,
-            "dst_in": inner.dst,
-            "src_out": outer.src,
-            "src_in": inner.src,
-        }
-
-
-def _fields(move: Transfer) -> dict[str, int | str]:
-    return {
-        "memory": move.memory,
-        "sram": move.sram,
-        "dram": move.dram,
-        "y_size": move.y,
-        "x_size": move.x,
-        "length": move.length,
-    }
 
 
 class Stream:
@@ -344,28 +201,3 @@ def _with(made: Instruction, flag: str) -> Instruction:
     if unit_of(changed) == "load" and flag in ("pop_prev", "push_prev"):
         raise AssertionError("the load unit has nothing before it")
     return changed
-
-
-def moved(move: Transfer, start: int) -> Transfer:
-    """A transfer whose ``sram`` counted from 0, at ``start``."""
-    return Transfer(
-        memory=move.memory,
-        sram=move.sram + start,
-        dram=move.dram,
-        y=move.y,
-        x=move.x,
-        length=move.length,
-        pads=move.pads,
-        y_stride=move.y_stride,
-        x_stride=move.x_stride,
-    )
-
-
-def flat(memory: str, sram: int, dram: int, length: int) -> Transfer:
-    """One run."""
-    return Transfer(memory, sram, dram, 1, 1, length, (0, 0, 0, 0), 0, 0)
-
-
-def runs(memory: str, sram: int, dram: int, count: int, length: int, stride: int) -> Transfer:
-    """``count`` runs of ``length`` elements, ``stride`` bytes apart."""
-    return Transfer(memory, sram, dram, 1, count, length, (0, 0, 0, 0), 0, stride)
