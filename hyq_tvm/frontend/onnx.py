@@ -11,16 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm import relax
 
 from hyq_tvm.errors import UnsupportedModelError
-from hyq_tvm.frontend.labels import Labels
-from hyq_tvm.frontend.support import (
-    check_finite,
-    check_operators,
-    placeholder,
-    unsupported,
-)
+from hyq_tvm.frontend.support import check_finite, check_operators, unsupported
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -110,7 +103,10 @@ def _static(name: str, declared: list[Any], given: Sequence[int] | None) -> list
 
 
 def _import(proto: Any, shapes: dict[str, list[int]]) -> tvm.IRModule:
-    importer = _importer(proto, shapes)
+    # TVM's importer needs the onnx package as soon as it is imported.
+    from hyq_tvm.frontend.onnx_importer import Importer
+
+    importer = Importer(proto, shapes)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -128,81 +124,3 @@ def _import(proto: Any, shapes: dict[str, list[int]]) -> tvm.IRModule:
 def _opset(proto: Any) -> int:
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     return int(max(versions, default=1))
-
-
-def _importer(proto: Any, shapes: dict[str, list[int]]) -> Any:
-    """TVM's importer, with labels and with stand-ins for unknown operators."""
-    from tvm.relax.frontend.onnx import onnx_frontend
-
-    types = _inferred_types(proto, shapes)
-
-    class Importer(onnx_frontend.ONNXGraphImporter):
-        """Its methods replace those of TVM's importer of the same names."""
-
-        def __init__(self) -> None:
-            super().__init__(shapes, "float32", False, True)
-            self.labels = Labels()
-            self.labels.watch(self.bb)
-            self.missing: list[str] = []
-            self._known = {*onnx_frontend._get_convert_map(), "If", "Constant"}
-            self._node: Any = None
-
-        def _check_for_unsupported_ops(self, graph: Any) -> None:
-            """Refuse nothing: stand-ins let the import name all that is unsupported."""
-
-        def _parse_value_proto(self, value_proto: Any) -> Any:
-            if hasattr(value_proto, "op_type"):
-                self._node = value_proto
-                self.labels.current = _label(value_proto)
-            return super()._parse_value_proto(value_proto)
-
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-            if op_name not in self._known:
-                return self._stand_in(op_name, inputs)
-            value = super()._convert_operator(op_name, inputs, attrs, opset)
-            if isinstance(value, relax.Tuple):
-                return relax.Tuple([self._bound(field) for field in value.fields])
-            return self._bound(value)
-
-        def _bound(self, value: Any) -> Any:
-            """Bind a call here, or each of its readers would bind it anew and without a name."""
-            if isinstance(value, relax.Call):
-                return self.bb.emit(value)
-            if isinstance(value, relax.Var):
-                self.labels.adopt(self.bb, value)
-            return value
-
-        def _stand_in(self, op_name: str, inputs: Any) -> Any:
-            self.missing.append(f"{op_name} at {self.labels.current}")
-            args = [value for value in inputs if isinstance(value, relax.Expr)]
-            guess = args[0].ty if args else relax.ObjectType()
-            outputs = [types.get(name, guess) for name in self._node.output]
-            type_ = outputs[0] if len(outputs) == 1 else relax.TupleType(outputs)
-            return placeholder(self.bb, op_name, args, type_)
-
-    return Importer()
-
-
-def _label(node: Any) -> str:
-    """The module path of a node's weight where the exporter kept it, else the node's name."""
-    paths = [name.removesuffix(".weight") for name in node.input if name.endswith(".weight")]
-    return str(paths[0] if paths else node.name or node.output[0])
-
-
-def _inferred_types(proto: Any, shapes: dict[str, list[int]]) -> dict[str, Any]:
-    """Types of intermediate tensors, as far as ONNX can tell."""
-    onnx = _onnx()
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(proto)
-    for value in fixed.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        for dim, length in zip(dims, shapes.get(value.name, ()), strict=False):
-            dim.dim_value = length
-    types = {}
-    for value in onnx.shape_inference.infer_shapes(fixed).graph.value_info:
-        tensor = value.type.tensor_type
-        shape = [dim.dim_value for dim in tensor.shape.dim]
-        if tensor.elem_type and all(shape):
-            dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-            types[value.name] = relax.TensorType(shape, dtype)
-    return types

@@ -190,7 +190,7 @@ def _foldable(op: str) -> Handler:
     def read(reader: Reader, call: Call) -> Any:
         if all(isinstance(value, np.ndarray) for value in call.args):
             return np.asarray(FOLDED[op](*call.args))
-        handler = _ELEMENTWISE.get(op)
+        handler = ELEMENTWISE.get(op)
         if handler is None:
             raise CannotReadError("not supported on activations")
         return handler(reader, call)
@@ -198,7 +198,7 @@ def _foldable(op: str) -> Handler:
     return read
 
 
-_ELEMENTWISE: dict[str, Handler] = {
+ELEMENTWISE: dict[str, Handler] = {
     "relax.add": _add,
     "relax.subtract": _subtract,
     "relax.multiply": _multiply,

@@ -152,7 +152,7 @@ def _batch_norm(reader: Reader, call: Call) -> Any:
     factor = scale.reshape(trailing)
     shift = (beta - _weight(mean) * scale).reshape(trailing)
     scaled = binary(reader, "multiply", x, factor, shape, f"{call.label}.scale")
-    return (binary(reader, "add", scaled, shift, shape, call.label),)
+    return (binary(reader, "add", scaled, shift, shape, call.label), mean, variance)
 
 
 def _layer_norm(reader: Reader, call: Call) -> Any:
