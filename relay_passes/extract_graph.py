@@ -64,7 +64,7 @@ def read_graph(mod: Any) -> Graph:
     """The raw graph of ``mod["main"]``, operator by operator, layout changes as imported."""
     if "main" not in [var.name_hint for var in mod.get_global_vars()]:
         raise UnsupportedModelError("the module has no function 'main'")
-    return Reader(HANDLERS).read(mod["main"])
+    return Reader(HANDLERS, arithmetic.CONSTANTS_ONLY).read(mod["main"])
 
 
 def canonicalize(graph: Graph) -> Graph:

@@ -227,3 +227,6 @@ HANDLERS: dict[str, Handler] = {
     "relax.zeros_like": _constant(lambda call: np.zeros(call.shape, np.float32)),
     "relax.ones_like": _constant(lambda call: np.ones(call.shape, np.float32)),
 }
+
+CONSTANTS_ONLY = frozenset(FOLDED) - frozenset(ELEMENTWISE)
+"""What the graph has no operator for; on constants it is computed."""

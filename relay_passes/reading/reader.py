@@ -8,7 +8,7 @@ that stand in the way are named in one message, and dead ones in none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +54,11 @@ Handler = Callable[["Reader", Call], Any]
 class Reader:
     """The graph so far, and the operations by which handlers add to it."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], constants_only: Collection[str] = ()
+    ) -> None:
         self.handlers = handlers
+        self.constants_only = constants_only
         self.nodes: dict[str, Node] = {}
 
     def read(self, function: relax.Function) -> Graph:
@@ -170,6 +173,8 @@ class Reader:
                 raise CannotReadError("not supported")
             if not known or op == "relax.where":
                 return handler(self, Call(op, args, call.attrs, label, shape))
+            if op in self.constants_only:
+                raise CannotReadError("not supported on activations")
             reasons: frozenset[str] = frozenset()
         except CannotReadError as error:
             reasons = frozenset({f"{op} at {label}: {error}"})
