@@ -1,0 +1,182 @@
+"""From statistics to a QuantPlan: grids for every tensor, decisions for every operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hyq_tvm.quantization import distribution_scaling as scaling
+from hyq_tvm.quantization.calibrate import ExecutorFactory, Statistics, collect
+from hyq_tvm.quantization.choose import choose
+from hyq_tvm.quantization.config import QuantConfig
+from hyq_tvm.quantization.demand import Stream
+from hyq_tvm.quantization.float_executor import FloatExecutor
+from hyq_tvm.quantization.graph import Graph, Node
+from hyq_tvm.quantization.groups import Choices, Group, Structure
+from hyq_tvm.quantization.overrides import check_overrides, layer_option, override_of
+from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan, TensorPlan
+from hyq_tvm.quantization.solver import GroupSolver, Solution
+
+WIDE_BITS = 16
+WIDE_MAX = 2 ** (WIDE_BITS - 1) - 1
+STREAM_HEADROOM = 1.25
+OUTPUT_HEADROOM = 2.0
+LAYER_OPS = frozenset("conv2d dense matmul attention softmax layer_norm group_norm unary".split())
+
+
+class Planner:
+    """Makes the plan of one graph for any choices; groups are solved once each."""
+
+    def __init__(self, graph: Graph, statistics: Statistics, config: QuantConfig) -> None:
+        self.graph, self.statistics, self.config = graph, statistics, config
+        self.structure = Structure(graph)
+        self.solver = GroupSolver(statistics, config)
+        self.recipes = self._recipes()
+
+    def plan(self, choices: Choices) -> QuantPlan:
+        """The plan under the given choices."""
+        tensors: dict[str, TensorPlan] = {}
+        layers = {n.name: self._layer(n, choices) for n in self.graph if n.op in LAYER_OPS}
+        for group in self.structure.groups(choices):
+            solution = self.solve(group, choices)
+            for name in group.tensors:
+                tensors[name] = _narrow(group, name, solution)
+            for node, name in group.readers:
+                if node.name in choices.scaled and solution.scaled:
+                    layers[node.name] = self._scaled(layers[node.name], group, name, solution)
+        for stream in self.structure.streams:
+            if stream.name in choices.wide:
+                tensors.update(self._wide(stream))
+        fingerprint = self.graph.fingerprint()
+        return QuantPlan(self.config, fingerprint, tensors, layers)
+
+    def solve(self, group: Group, choices: Choices) -> Solution:
+        """The group's grid."""
+        recipes = {name: self.recipes[name] for name in choices.scaled}
+        return self.solver.solve(group, self.bits(group, choices), recipes)
+
+    def bits(self, group: Group, choices: Choices) -> int:
+        """Width of a group's grid: what its most demanding reader wants."""
+        planned = 8
+        if "gemm" in group.reads:
+            planned = self.config.activation_bits
+        elif group.reads == {"table"} and group.name in choices.fine_tables:
+            planned = 12
+        chosen = override_of(self.config, group.tensors, "bits", planned)
+        limit = 12 if group.reads == {"table"} else 8
+        return int(chosen) if chosen <= limit else planned
+
+    def _recipes(self) -> dict[str, str]:
+        found = {}
+        eligible = scaling.inverted_residual_convs(self.graph)
+        for node in self.graph:
+            if node.op not in ("conv2d", "dense"):
+                continue
+            recipe = layer_option(self.config, node.name, "scaling", self.config.scaling)
+            excluded = layer_option(self.config, node.name, "exclude", False)
+            if recipe is None or excluded or (recipe == "qads_paper" and node.name not in eligible):
+                continue
+            found[node.name] = recipe
+        return found
+
+    def _layer(self, node: Node, choices: Choices) -> LayerPlan:
+        def option(name: str, default: Any) -> Any:
+            return layer_option(self.config, node.name, name, default)
+
+        softmax = node.op in ("attention", "softmax")
+        width = 16 if node.name in choices.fine_softmax else 8
+        return LayerPlan(
+            op=node.op,
+            weight_bits=option("weight_bits", self.config.weight_bits),
+            exclude=option("exclude", False),
+            softmax=option("softmax", self.config.softmax) if softmax else "",
+            softmax_weight_bits=option("softmax_weight_bits", width) if softmax else 8,
+        )
+
+    def _scaled(self, layer: LayerPlan, group: Group, name: str, solution: Solution) -> LayerPlan:
+        classes = group.classes[name]
+        alpha = (solution.steps / solution.base)[classes]
+        paid = [t for t in group.tensors if self._pays(t)]
+        cost = f"one multiply per element after {', '.join(paid)}" if paid else "free"
+        return replace(layer, alpha=tuple(float(a) for a in alpha), alpha_cost=cost)
+
+    def _pays(self, tensor: str) -> bool:
+        return self.graph[tensor].op == "unary"
+
+    def _wide(self, stream: Stream) -> dict[str, TensorPlan]:
+        low, high = self.stream_range(stream)
+        headroom = OUTPUT_HEADROOM if "output" in stream.reads else STREAM_HEADROOM
+        scale = max(-low, high, 1e-30) * headroom / WIDE_MAX
+        plan = TensorPlan((float(scale),), 0, WIDE_BITS, True, "minmax", low, high)
+        return {name + WIDE: plan for name in stream.tensors}
+
+    def stream_range(self, stream: Stream) -> tuple[float, float]:
+        """Least and greatest value of all tensors and constants of a stream."""
+        seen = [self.statistics.tensors[n] for n in stream.tensors if n in self.statistics.tensors]
+        lows, highs = [s.low for s in seen], [s.high for s in seen]
+        for name in stream.tensors:
+            constant = self.graph[name].params.get("const", np.zeros(1))
+            if self.graph[name].op == "add":
+                lows.append(float(constant.min()))
+                highs.append(float(constant.max()))
+        return min(lows), max(highs)
+
+
+def _narrow(group: Group, name: str, solution: Solution) -> TensorPlan:
+    steps = solution.steps[group.classes[name]]
+    scale = (float(steps[0]),) if (steps == steps[0]).all() else tuple(float(s) for s in steps)
+    chosen = solution.ranges[int(group.classes[name][0])]
+    return TensorPlan(
+        scale,
+        solution.levels.zero_point,
+        solution.bits,
+        group.symmetric,
+        chosen.observer,
+        chosen.low,
+        chosen.high,
+    )
+
+
+def make_plan(
+    graph: Graph,
+    batches: Iterable[Any],
+    config: QuantConfig,
+    executor_factory: ExecutorFactory = FloatExecutor,
+    progress: Callable[[int], None] | None = None,
+) -> QuantPlan:
+    """Calibrate on ``batches`` and decide everything that a quantization has to decide.
+
+    batches: iterable of float32 arrays or tensors [n, ...], any n, of the graph's input but for n;
+    read once. The plan is the same bit for bit however the images are cut into batches.
+    progress: called with the number of new images after every run of the float model.
+    Raises ``CalibrationError`` (empty, not finite, wrong shape or dtype), ``ConfigError`` (an
+    override that names nothing) and ``UnsupportedModelError`` (several inputs).
+    """
+    check_overrides(graph, config)
+    statistics = collect(graph, batches, config.samples, config.seed, executor_factory, progress)
+    return plan_from_statistics(graph, statistics, config)
+
+
+def plan_from_statistics(graph: Graph, statistics: Statistics, config: QuantConfig) -> QuantPlan:
+    """The plan that ``make_plan`` makes, from statistics that were collected before."""
+    # Choosing solves every group many times: learning waits until the choice is made.
+    quick = replace(config, scaling="smoothquant") if config.scaling == "qads" else config
+    with _one_thread():
+        choices = choose(Planner(graph, statistics, quick))
+        return Planner(graph, statistics, config).plan(choices)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Solving works on small arrays: threads that wait for each other make it many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
