@@ -214,7 +214,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
         raise DeviceProgramError("the program is truncated or damaged: its checksum does not match")
     try:
         header = json.loads(body[_PREFIX.size : _PREFIX.size + length])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DeviceProgramError(f"the program's header is damaged: {error}") from error
     if not isinstance(header, dict):
         raise DeviceProgramError("the program's header is damaged: not an object")
@@ -223,6 +223,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 def _place(entry: Mapping[str, Any]) -> Place:
     shape = tuple(int(n) for n in entry["shape"])
-    if any(n < 0 for n in shape):
-        raise DeviceProgramError(f"a tensor has the shape {shape}")
-    return Place(int(entry["address"]), shape, str(np.dtype(entry["dtype"])), str(entry["role"]))
+    dtype = np.dtype(entry["dtype"])
+    if any(n < 0 for n in shape) or dtype.kind not in "iu":
+        raise DeviceProgramError(f"a tensor has the shape {shape} and the type {dtype}")
+    return Place(int(entry["address"]), shape, str(dtype), str(entry["role"]))

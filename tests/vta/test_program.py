@@ -56,6 +56,10 @@ def edited(**changes):
             {"tensors": {"x": {"address": 0, "shape": [-1], "dtype": "int8", "role": "input"}}},
             "has the shape",
         ),
+        (
+            {"tensors": {"x": {"address": 0, "shape": [1], "dtype": "O", "role": "input"}}},
+            "the type object",
+        ),
         ({"config": {"LOG_BLOCK": 99}}, "log_block=99"),
         ({"config": {}}, "another version"),
         ({"layers": {"x": "y"}}, "header is damaged"),
