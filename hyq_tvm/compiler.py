@@ -161,7 +161,13 @@ def _calibrated_plan(
 ) -> QuantPlan:
     batches, total = _batches(graph, calibration, prepare)
     with tqdm(total=total, unit="image", desc="calibrating", disable=None if show else True) as bar:
-        return make_plan(graph, batches, config, progress=bar.update)
+
+        def advance(images: int) -> None:
+            bar.update(images)
+            if bar.n == total:
+                bar.set_description("choosing scales")
+
+        return make_plan(graph, batches, config, progress=advance)
 
 
 def _batches(
