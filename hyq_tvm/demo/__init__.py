@@ -15,12 +15,13 @@ def main(report: str | os.PathLike[str] = REPORT) -> int:
     """
     from rich.console import Console
 
-    from hyq_tvm.demo.pipeline import run_pipeline
+    from hyq_tvm.demo.pipeline import run_pipeline, single_thread
     from hyq_tvm.demo.show import print_outcome
     from hyq_tvm.demo.summary import write
 
     console = Console()
-    outcome = run_pipeline(console)
+    with single_thread():
+        outcome = run_pipeline(console)
     print_outcome(console, outcome)
     with console.status("Inspect every layer and write the report"):
         path = write(report, outcome)

@@ -27,7 +27,9 @@ CHUNK = 64
 GOLDEN_IMAGES = 8
 """Images on which every output integer is compared with the NumPy model."""
 
-LATENCY_ROUNDS = 100
+LATENCY_ROUNDS = 200
+WARM_UP = 10
+"""Rounds that are not counted: the first calls fill caches."""
 
 
 class GoldenMismatchError(hyq_tvm.HyqError):
@@ -140,7 +142,7 @@ def check_golden(executable: Any, program: Any) -> int:
 
 
 def measure_latency(outcome: Outcome) -> tuple[Latency, Latency]:
-    """Float (PyTorch, eager) and integer milliseconds an image, taken in turn, same threads."""
+    """Float (PyTorch, eager) and integer milliseconds an image, taken in turn."""
     image = to_input(load_split("test").images[:1])
     tensor = torch.from_numpy(image)
     runs: tuple[Callable[[], Any], ...] = (
@@ -148,20 +150,31 @@ def measure_latency(outcome: Outcome) -> tuple[Latency, Latency]:
         lambda: outcome.executable(image),
     )
     times: tuple[list[float], ...] = ([], [])
-    before = torch.get_num_threads()
-    torch.set_num_threads(hyq_tvm.num_threads())
-    try:
-        with torch.inference_mode():
-            for turn in range(LATENCY_ROUNDS + 10):
-                for run, found in zip(runs, times, strict=True):
-                    start = time.perf_counter_ns()
-                    run()
-                    if turn >= 10:  # the first calls fill caches
-                        found.append((time.perf_counter_ns() - start) / 1e6)
-    finally:
-        torch.set_num_threads(before)
+    with torch.inference_mode():
+        for turn in range(LATENCY_ROUNDS + WARM_UP):
+            for run, found in zip(runs, times, strict=True):
+                start = time.perf_counter_ns()
+                run()
+                if turn >= WARM_UP:
+                    found.append((time.perf_counter_ns() - start) / 1e6)
     exact, integer = (Latency(min(found), median(found)) for found in times)
     return exact, integer
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One thread for PyTorch and for compiled code inside, as before afterwards.
+
+    The operators of a model this small are not worth handing to a second one.
+    """
+    before = torch.get_num_threads(), hyq_tvm.num_threads()
+    torch.set_num_threads(1)
+    hyq_tvm.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        hyq_tvm.set_num_threads(before[1])
 
 
 def _score(console: Console, outcome: Outcome, name: str) -> Score:

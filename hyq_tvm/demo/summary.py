@@ -70,9 +70,8 @@ def cost_table(outcome: Outcome) -> Table:
                 kilobytes(outcome.integer_bytes),
             ),
         ],
-        note=f"One image at a time, both models in turn, {hyq_tvm.num_threads()} threads each. "
-        "A model this small spends most of PyTorch's time between operators: "
-        "larger ones gain less.",
+        note="One image at a time, one thread, both models in turn. PyTorch spends most of its "
+        "time on a model this small between operators: larger models gain less.",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import hyq_tvm
 from hyq_tvm.demo.data import Split
 from hyq_tvm.demo.pipeline import (
     GOLDEN_IMAGES,
@@ -18,6 +19,7 @@ from hyq_tvm.demo.pipeline import (
     Score,
     check_golden,
     measure_latency,
+    single_thread,
 )
 from hyq_tvm.demo.show import print_outcome, samples
 from hyq_tvm.demo.summary import accuracy_table, cost_table
@@ -97,8 +99,7 @@ def test_one_wrong_integer_stops_the_demonstration():
         check_golden(*golden_pair(1))
 
 
-def test_latency_is_of_both_and_leaves_torch_as_it_was():
-    before = torch.get_num_threads()
+def test_latency_is_of_both_in_turn():
     calls = []
     found = outcome()
     found.model = lambda x: calls.append("float")
@@ -107,4 +108,10 @@ def test_latency_is_of_both_and_leaves_torch_as_it_was():
     assert calls[:4] == ["float", "integer", "float", "integer"]
     assert 0 < exact.minimum <= exact.median
     assert 0 < integer.minimum <= integer.median
-    assert torch.get_num_threads() == before
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads(), hyq_tvm.num_threads()
+    with single_thread():
+        assert (torch.get_num_threads(), hyq_tvm.num_threads()) == (1, 1)
+    assert (torch.get_num_threads(), hyq_tvm.num_threads()) == before
