@@ -140,20 +140,13 @@ def tune(
 ) -> Path:
     """Search faster schedules for a quantized module on this machine.
 
-    The results go to the folder ``records``, which ``compile(..., records=...)`` reads; an
-    interrupted search keeps what it found. Raises ``TuningError`` and ``TargetError``.
+    The results will go to the folder ``records``, which ``compile(..., records=...)`` reads.
+    This version has hand-written schedules only and always raises ``TuningError``.
     """
-    from schedules.tuning import tune as search
-
-    _, tvm_target = resolve(target)
-    facts.check_module(mod)
-    if not facts.is_quantized(mod):
-        raise TuningError("only quantized modules can be tuned: call hyq_tvm.quantize first")
-    if not minutes > 0:
-        raise ConfigError(f"minutes={minutes!r}: choose a positive number")
-    folder = Path(records)
-    search(mod, tvm_target, folder, minutes)
-    return folder
+    raise TuningError(
+        f"cannot tune for {target!r} into {records!r} within {minutes} minutes: this version has "
+        "no tuner; compile() uses its hand-written schedules"
+    )
 
 
 def _calibrated_plan(

@@ -17,7 +17,7 @@ INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True)
 class Bound:
-    """``worst``: the largest magnitude of ``quantity`` of ``layer``; ``limit``: what its type holds."""
+    """``worst``: largest magnitude of ``quantity`` of ``layer``; ``limit``: what its type holds."""
 
     layer: str
     quantity: str

@@ -7,7 +7,7 @@ their order alone. Where the last run is not full, images from the beginning fil
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,10 +55,10 @@ class Statistics:
 
     tensors: of every tensor that an operator reads. rows: the same tensors -> sampled rows [n, C].
     gradients: of the same rows, through narrow reads. sums: [C], the squared sum of a channel's
-    gradients over an image, mean over images. weights: conv2d or dense node -> squared gradients of its
-    weight, mean over images. attention: node -> sampled slices. squares: (tensor, way) -> sum over
-    an image of its squared gradients, mean over images. inputs: runs of the model's input. energy:
-    of the outputs, mean over images.
+    gradients over an image, mean over images. weights: conv2d or dense node -> squared gradients
+    of its weight, mean over images. attention: node -> sampled slices. squares: (tensor, way) ->
+    sum over an image of its squared gradients, mean over images. inputs: runs of the model's
+    input. energy: of the outputs, mean over images.
     """
 
     tensors: dict[str, TensorStatistics] = field(default_factory=dict)
@@ -141,7 +141,7 @@ def collect(
     shape = graph.inputs[0].shape
     executor, collector = executor_factory(graph), _Collector(graph, samples, seed)
     gradients = GradientPass(graph, seed)
-    total = len(batches) if hasattr(batches, "__len__") and shape[0] == 1 else None
+    total = len(batches) if isinstance(batches, Sized) and shape[0] == 1 else None
     with tqdm(
         total=total, desc="calibrating", unit="image", disable=progress or not sys.stderr.isatty()
     ) as bar:
@@ -194,8 +194,9 @@ class _Collector:
         """The statistics, sums turned into means over images."""
         found = self.statistics
         found.energy, found.images = self.energy / self.images, self.images
-        for totals in (found.squares, found.sums, found.weights):
-            totals.update({name: total / self.images for name, total in totals.items()})
+        found.squares = {key: total / self.images for key, total in found.squares.items()}
+        found.sums = {name: total / self.images for name, total in found.sums.items()}
+        found.weights = {name: total / self.images for name, total in found.weights.items()}
         return found
 
     def see_tensor(self, name: str, tensor: Any) -> None:

@@ -130,7 +130,7 @@ def components(names: Iterable[str], links: Iterable[tuple[str, str]]) -> list[l
 
 
 def streams(graph: Graph, reads: Mapping[str, frozenset[str]]) -> list[Stream]:
-    """All streams: tensors that adds, norms, softmax or the output read, joined by adds and moves."""
+    """All streams: what adds, norms, softmax or the output read, joined by adds and moves."""
     wide_reads = {name: kinds & (STREAM_READS | ALWAYS_WIDE) for name, kinds in reads.items()}
     members = [n.name for n in graph if wide_reads[n.name] or n.op == "add"]
     inside = set(members)

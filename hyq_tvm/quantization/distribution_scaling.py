@@ -1,8 +1,8 @@
 """Per-channel factors that move difficulty from activations into weights.
 
-With factors alpha_c > 0 the integers of a layer's input stand for ``S * alpha_c * (q - zero_point)``
-and the layer's integer weights for ``w * alpha_c``; nothing is multiplied at run time where the
-producer requantizes per channel anyway. Three recipes:
+With factors alpha_c > 0 the integers of a layer's input stand for
+``S * alpha_c * (q - zero_point)`` and its integer weights for ``w * alpha_c``; nothing
+is multiplied at run time where the producer requantizes per channel anyway. Three recipes:
 
 * ``smoothquant``: alpha_c = max|x_c|^a / max|w_c|^(1-a), the best a of a few by output error.
 * ``qads_paper``: HyQ (IJCAI 2024) to the letter: Adam on alpha alone, 1000 steps, cosine, no

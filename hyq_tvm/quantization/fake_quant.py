@@ -48,15 +48,10 @@ def weight_on_grid(weight: Tensor, columns: Tensor, bits: int) -> Tensor:
 
     columns: the input's scale of every column [G, K], which the integer weights absorb (N1).
     """
-    return _weight_integers(weight, columns, bits)[0]
-
-
-def _weight_integers(weight: Tensor, columns: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """The weights on their grid, and each one's step: scale of the channel over that of the column."""
     absorbed = weight * columns[:, None, :]
     scale = absorbed.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / (2 ** (bits - 1) - 1)
     step = scale / columns[:, None, :]
-    return torch.round(absorbed / scale) * step, step
+    return torch.round(absorbed / scale) * step
 
 
 class LearnedGrid(torch.autograd.Function):
@@ -93,15 +88,15 @@ class LearnedWeightGrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, columns: Tensor, bits: int) -> Tensor:
         """As ``weight_on_grid``."""
-        result, step = _weight_integers(weight, columns, bits)
+        result = weight_on_grid(weight, columns, bits)
         ctx.bits = bits
-        ctx.save_for_backward(weight, columns, weight - result, step)
+        ctx.save_for_backward(weight, columns, weight - result)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
         """The gradient of the columns."""
-        weight, columns, error, step = ctx.saved_tensors
+        weight, columns, error = ctx.saved_tensors
         pulled = gradient * error
         own = pulled.sum(dim=1) / columns
         top = (weight * columns[:, None, :]).abs().argmax(dim=-1)

@@ -36,6 +36,10 @@ an error so large that the model is no longer linear in it (a clipped massive ac
 """
 
 
+SHIFT = 1.0
+"""Weight of a constant shift of a channel, which adds up over an image instead of averaging out."""
+
+
 class Judge(Protocol):
     """One operator that reads one tensor of a group, or that tensor itself."""
 
@@ -95,9 +99,6 @@ class TensorJudge:
         """On all rows."""
         with torch.no_grad():
             return float(self.loss(torch.from_numpy(steps).float(), levels, Part.ALL))
-
-
-SHIFT = 1.0
 
 
 class WeightJudge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -52,9 +53,13 @@ def search(full: Range, error: Error, observer: str) -> Range:
     """The part of ``full`` with the least ``error(low, high)``: each end in turn, then again."""
     low, high = full.low, full.high
     for _ in range(2):
-        high = _best(full.high, lambda end, low=low: error(low, end))
-        low = _best(full.low, lambda end, high=high: error(end, high))
+        high = _best(full.high, partial(error, low))
+        low = _best(full.low, partial(_swapped, error, high))
     return Range(low, high, observer)
+
+
+def _swapped(error: Error, high: float, low: float) -> float:
+    return error(low, high)
 
 
 def _best(full: float, error: Callable[[float], float]) -> float:

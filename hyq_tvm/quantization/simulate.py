@@ -1,4 +1,4 @@
-"""The quantized model in float: every planned grid as quantize-dequantize, weights as integers see them.
+"""The quantized model in float: quantize-dequantize at every planned grid, weights rounded.
 
 A proxy of the integer program, used to choose between plans and to say where error comes from.
 It leaves out what is below one step: requantize ties, table and reciprocal rounding.

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm.errors import ConfigError
-from hyq_tvm.numerics.reference.softmax import probabilities, softmax
 from hyq_tvm.numerics.exponential import GRID_KINDS, INTEGER_KINDS, grid_requantizer
+from hyq_tvm.numerics.reference.softmax import probabilities, softmax
 from hyq_tvm.report.data import SoftmaxCurve
 
 SPREADS = (1.0, 3.0, 10.0)
