@@ -85,15 +85,22 @@ def notes(mod: tvm.IRModule) -> dict[str, Any]:
 
 
 def _layer_notes(mod: tvm.IRModule) -> list[dict[str, Any]]:
-    """Name, operator, shape and accumulator margin of the instructions; none beside float ones."""
+    """What the plan alone does not say about every instruction; nothing beside float layers."""
     try:
         program = read_program(mod)
     except FloatComputationError:
         return []
     rows = layer_rows(program, QuantPlan.from_json(plan_text(mod)))
     return [
-        {"name": r.name, "op": r.op, "shape": list(r.shape), "margin_bits": r.margin_bits}
-        for r in rows
+        {
+            "name": row.name,
+            "op": row.op,
+            "shape": list(row.shape),
+            "alpha": [min(row.alpha), max(row.alpha)] if row.alpha else [],
+            "softmax": row.softmax,
+            "margin_bits": row.margin_bits,
+        }
+        for row in rows
     ]
 
 

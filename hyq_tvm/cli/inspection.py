@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,90 +12,132 @@ from rich.console import Console
 from rich.table import Table
 
 from hyq_tvm.artifact import Metadata
-from hyq_tvm.errors import PlanError
-from hyq_tvm.executable import load
-from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan, TensorPlan
+from hyq_tvm.cli import options
+from hyq_tvm.cli.use import known_preprocessing
+from hyq_tvm.errors import ConfigError, PlanError
+from hyq_tvm.executable import Executable, load
+from hyq_tvm.images import Preprocessing
+from hyq_tvm.quantization.plan import QuantPlan
+from hyq_tvm.report.data import LayerRow, number, scale_text, tenths
 
 COLUMNS = ("layer", "op", "shape", "bits", "scale", "zero", "alpha", "softmax", "SQNR dB", "margin")
 
 
-@click.command("inspect")
+@click.command("inspect", epilog=options.MODEL_HELP)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--match", default="", metavar="TEXT", help="Only layers whose name holds TEXT.")
-def inspect_command(path: Path, match: str) -> None:
+@click.option("--model", help="The float MODEL, see below: adds the column SQNR.")
+@click.option("--data", metavar="IMAGES", help=f"For SQNR: {options.IMAGES_HELP}.")
+@click.option(
+    "--images",
+    "limit",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="How many of them; the integer program runs in NumPy, which is slow.",
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights of a timm model.")
+@click.option("--input-shape", "input_shapes", multiple=True, metavar="[NAME=]N,C,H,W")
+@options.preprocessing_options
+def inspect_command(path: Path, match: str, model: str | None, **values: Any) -> None:
     """Show PATH, an executable's folder or a plan.json, layer by layer. Runs none of its code.
 
     \b
-    scale    of the layer's output, least..greatest where channels differ
+    scale    of the layer's output, least ... greatest where channels differ
     zero     the integer that stands for 0.0
     alpha    largest over smallest distribution scaling factor of the input channels
-    SQNR     signal to quantization noise against float, where the plan has it
+    SQNR     signal to quantization noise against float, all noise made before included
     margin   bits that the proven worst case leaves unused in the accumulator
+
+    \b
+      hyq-tvm inspect model.hyq
+      hyq-tvm inspect model.hyq --model model.pt2 --data images/
     """
+    if bool(model) != bool(values["data"]):
+        raise ConfigError("SQNR needs both --model and --data")
     console = _console()
-    if path.is_dir():
-        executable = load(path, run_code=False)
-        metadata = executable.metadata
-        _show_metadata(console, path, metadata)
-        plan = executable.plan if metadata.outputs[0].integer_dtype else None
-        if plan is not None:
-            console.print(layer_table(plan, metadata.notes.get("layers", ()), match))
-        return
+    executable = load(path, run_code=False) if path.is_dir() else None
+    if executable is not None:
+        _show_metadata(console, path, executable.metadata)
+        if not executable.output_spec[0].integer_dtype:
+            return
+    plan = executable.plan if executable else _plan(path, console)
+    if model:
+        known = known_preprocessing(executable) if executable else None
+        rows = _measured_rows(model, plan, known, values)
+    else:
+        rows = _known_rows(plan, executable)
+    console.print(layer_table([row for row in rows if match in row.name]))
+
+
+def layer_table(rows: Sequence[LayerRow]) -> Table:
+    """One line a row; figures that nobody measured are dashes."""
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(
+            row.name,
+            row.op,
+            "x".join(map(str, row.shape)),
+            number(row.bits),
+            scale_text(row.scale),
+            number(row.zero_point),
+            number(row.alpha_spread),
+            row.softmax,
+            tenths(row.sqnr_db),
+            tenths(row.margin_bits),
+        )
+    return table
+
+
+def _plan(path: Path, console: Console) -> QuantPlan:
     if path.suffix != ".json":
         raise PlanError(f"{path} is neither an executable's folder nor a plan.json")
     plan = QuantPlan.load(path)
     console.print(f"plan of model {plan.fingerprint[:12]}: {plan.config}")
-    console.print(layer_table(plan, (), match))
+    return plan
 
 
-def layer_table(plan: QuantPlan, notes: Any, match: str = "") -> Table:
-    """One row for every layer or tensor whose name holds ``match``.
-
-    notes: of ``Metadata.notes["layers"]``, in the program's order; without them the plan's.
-    """
-    noted = {row["name"]: row for row in notes}
-    table = Table(*COLUMNS)
-    for name in _names(plan, noted):
-        if match in name:
-            table.add_row(*_row(name, plan, noted.get(name, {})))
-    return table
+def _known_rows(plan: QuantPlan, executable: Executable | None) -> list[LayerRow]:
+    """Rows of the instructions that the metadata list, else of what the plan names."""
+    noted = executable.metadata.notes.get("layers") if executable else None
+    if noted:
+        return [_row(plan, entry["name"], entry) for entry in noted]
+    return [_row(plan, name, {}) for name in dict.fromkeys([*plan.tensors, *plan.layers])]
 
 
-def _names(plan: QuantPlan, noted: dict[str, Any]) -> list[str]:
-    planned = [*plan.tensors, *plan.layers]
-    return list(dict.fromkeys([*noted, *planned]))
-
-
-def _row(name: str, plan: QuantPlan, note: dict[str, Any]) -> tuple[str, ...]:
-    tensor = plan.tensors.get(name)
-    layer = plan.layers.get(name.removesuffix(WIDE))
-    margin = note.get("margin_bits")
-    sqnr = dict(plan.notes.get("sqnr", {})).get(name)
-    return (
-        name,
-        note.get("op") or (layer.op if layer else ""),
-        "x".join(map(str, note.get("shape", ()))),
-        *_tensor_cells(tensor),
-        *_layer_cells(layer if not name.endswith(WIDE) else None),
-        "" if sqnr is None else f"{sqnr:.1f}",
-        "" if margin is None else f"{margin:.1f}",
+def _row(plan: QuantPlan, name: str, note: Mapping[str, Any]) -> LayerRow:
+    tensor, layer = plan.tensors.get(name), plan.layers.get(name)
+    return LayerRow(
+        name=name,
+        op=note.get("op", layer.op if layer else ""),
+        shape=note.get("shape", ()),
+        scale=tensor.scale if tensor else (),
+        zero_point=tensor.zero_point if tensor else None,
+        bits=tensor.bits if tensor else None,
+        alpha=note.get("alpha", layer.alpha if layer else ()),
+        softmax=note.get("softmax", layer.softmax if layer else ""),
+        margin_bits=note.get("margin_bits"),
     )
 
 
-def _tensor_cells(tensor: TensorPlan | None) -> tuple[str, str, str]:
-    if tensor is None:
-        return "", "", ""
-    low, high = min(tensor.scale), max(tensor.scale)
-    scale = f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
-    return str(tensor.bits), scale, str(tensor.zero_point)
+def _measured_rows(
+    model: str, plan: QuantPlan, known: Preprocessing | None, values: dict[str, Any]
+) -> list[LayerRow]:
+    from hyq_tvm.arrays import open_images
+    from hyq_tvm.cli.models import load_model
+    from hyq_tvm.quantization.calibrate import runs
+    from hyq_tvm.quantization.lowering import lower
+    from hyq_tvm.report.inspection import integer_sqnr, layer_rows
+    from relay_passes.extract_graph import extract_graph
 
-
-def _layer_cells(layer: LayerPlan | None) -> tuple[str, str]:
-    if layer is None:
-        return "", ""
-    alpha = f"{max(layer.alpha) / min(layer.alpha):.3g}" if layer.alpha else ""
-    softmax = f"{layer.softmax} {layer.softmax_weight_bits} bit" if layer.softmax else ""
-    return alpha, "float" if layer.exclude else softmax
+    shapes = options.parse_shapes(values["input_shapes"])
+    loaded = load_model(model, values["checkpoint"], shapes)
+    prepare = options.preprocessing(values, loaded.size, known or loaded.preprocessing)
+    graph = extract_graph(loaded.module)
+    program = lower(graph, plan)
+    images = open_images(values["data"], prepare, values["limit"])
+    batches = (run for run, _ in islice(runs(images, graph.inputs[0].shape), values["limit"]))
+    return layer_rows(program, plan, integer_sqnr(program, graph, plan, batches))
 
 
 def _console() -> Console:

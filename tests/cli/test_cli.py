@@ -181,6 +181,18 @@ def test_inspect_shows_layers_and_runs_nothing(hyq, compiled, monkeypatch):
     assert "stem" not in matched
 
 
+def test_inspect_measures_noise_against_the_float_model(hyq, work, compiled):
+    arguments = ("--model", work / "model.pt2", "--data", work / "images", "--images", 4)
+    for path in (compiled, compiled / "plan.json"):
+        code, out, err = hyq("inspect", path, *arguments)
+        assert code == 0, err
+        rows = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+        noise = {row[0].strip(): row[8].strip() for row in rows}
+        margins = {row[0].strip(): row[9].strip() for row in rows}
+        assert float(noise["head:wide"]) > 20
+        assert 0 < float(margins["head:wide"]) < 31
+
+
 def test_inspect_shows_a_plan(hyq, compiled):
     code, out, _ = hyq("inspect", compiled / "plan.json")
     assert code == 0
@@ -222,6 +234,7 @@ def test_inspect_shows_a_plan(hyq, compiled):
         (("eval", "{small}", "--data", "{work}/data.npz:images"), "--labels is missing"),
         (("inspect", "README"), "neither an executable's folder nor a plan.json"),
         (("inspect", "absent.json"), "absent.json"),
+        (("inspect", "{small}", "--model", "m.onnx"), "needs both --model and --data"),
     ],
 )
 def test_mistakes_end_in_one_line(hyq, work, small, tmp_path, monkeypatch, arguments, message):
