@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from hyq_tvm.quantization.calibrate import Statistics
 from hyq_tvm.quantization.demand import Stream, is_clamp
+from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.groups import Choices
 from hyq_tvm.quantization.overrides import layer_option, override_of
+from hyq_tvm.quantization.plan import LayerPlan
+from hyq_tvm.quantization.softmax_model import probabilities
 
 if TYPE_CHECKING:
     from hyq_tvm.quantization.planner import Planner
+
+Tensor = Any
+
+NOISE = 0.01
+"""20 dB: attention noisier than this with 8-bit weights gets 16-bit ones."""
 
 WORTH = 0.01
 """A cost is paid when it takes away at least this share of the plan's error."""
@@ -54,13 +65,38 @@ def _wide_streams(planner: Planner) -> frozenset[str]:
 
 
 def _fine_softmax(planner: Planner) -> frozenset[str]:
-    names = [n.name for n in planner.graph if n.op in ("attention", "softmax")]
-    wanted = planner.config.softmax_weight_bits
-    return frozenset(
-        name
-        for name in names
-        if layer_option(planner.config, name, "softmax_weight_bits", wanted) == 16
-    )
+    """Attentions whose weights have 16 bits: by wish, or because 8 lose the tails of their rows."""
+    config = planner.config
+    fine = set()
+    for node in planner.graph:
+        if node.op != "attention":
+            continue
+        bits = layer_option(config, node.name, "softmax_weight_bits", config.softmax_weight_bits)
+        kind = layer_option(config, node.name, "softmax", config.softmax)
+        lost = bits == "auto" and kind not in ("exact", "hyq") and _tails_lost(planner, node, kind)
+        if bits == 16 or lost:
+            fine.add(node.name)
+    return frozenset(fine)
+
+
+def _tails_lost(planner: Planner, node: Node, kind: str) -> bool:
+    """Whether 8-bit weights make more noise than ``NOISE`` on the sampled rows."""
+    logits, values = attention_sample(planner.statistics, node)
+    exact = torch.softmax(logits, dim=-1) @ values
+    coarse = probabilities(logits, kind, 8, LayerPlan(node.op).softmax_fraction_bits) @ values
+    return float((coarse - exact).square().sum()) > NOISE * float(exact.square().sum())
+
+
+def attention_sample(statistics: Statistics, node: Node) -> tuple[Tensor, Tensor]:
+    """Logits [S, n, M] (scale and bias applied) and values [S, M, E] of sampled slices."""
+    parts = {
+        name: torch.from_numpy(rows)
+        for name, rows in statistics.attention[node.name].arrays().items()
+    }
+    logits = parts["q"] @ parts["k"].transpose(-1, -2) * float(node.attrs["scale"])
+    if "bias" in parts:
+        logits = logits + parts["bias"]
+    return logits, parts["v"]
 
 
 def _scaled_inputs(planner: Planner) -> frozenset[str]:

@@ -12,7 +12,7 @@ import torch
 
 from hyq_tvm.quantization import distribution_scaling as scaling
 from hyq_tvm.quantization.calibrate import ExecutorFactory, Statistics, collect
-from hyq_tvm.quantization.choose import choose
+from hyq_tvm.quantization.choose import attention_sample, choose
 from hyq_tvm.quantization.config import QuantConfig
 from hyq_tvm.quantization.demand import Stream
 from hyq_tvm.quantization.float_executor import FloatExecutor
@@ -96,7 +96,20 @@ class Planner:
             exclude=option("exclude", False),
             softmax=option("softmax", self.config.softmax) if softmax else "",
             softmax_weight_bits=option("softmax_weight_bits", width) if softmax else 8,
+            softmax_logit_scale=self._logit_scale(node) if softmax else 0.0,
         )
+
+    def _logit_scale(self, node: Node) -> float:
+        """The 8-bit grid of the logits, which the published softmax alone needs."""
+        if layer_option(self.config, node.name, "softmax", self.config.softmax) != "hyq":
+            return 0.0
+        if node.op == "attention":
+            logits, _ = attention_sample(self.statistics, node)
+            peak = float(logits[torch.isfinite(logits)].abs().max())
+        else:
+            seen = self.statistics.tensors[node.inputs[0]]
+            peak = max(-float(seen.low), float(seen.high))
+        return max(peak, 1e-6) / 127
 
     def _scaled(self, layer: LayerPlan, group: Group, name: str, solution: Solution) -> LayerPlan:
         classes = group.classes[name]

@@ -66,6 +66,8 @@ def lower_attention(builder: ProgramBuilder, node: Node) -> None:
         "high": grid.high,
         "dtype": grid.dtype,
     }
+    if layer.softmax == "hyq":
+        params["logit_scale"] = _logit_scale(layer, node)
     shape = (batch, q.shape[-2], v.shape[-1])
     made = builder.emit(
         Instruction(
