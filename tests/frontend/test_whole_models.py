@@ -179,7 +179,8 @@ def test_the_trained_hybrid(trained):
         "conv2d": 35, "unary": 37, "dense": 55, "layer_norm": 18, "attention": 9, "add": 21,
         "concat": 3, "reduce": 1,
     }  # fmt: skip
-    assert len(moving) == 1 + 3 * 2 + 9 * 4
+    # Its last stage is a single patch: nothing moves there.
+    assert len(moving) == 1 + 2 * 2 + 6 * 4
     agrees(model, graph, x, tolerance=1e-5)
     with torch.no_grad():
         expected = model(x).argmax(1)
