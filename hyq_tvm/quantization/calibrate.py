@@ -1,4 +1,4 @@
-"""One pass over the calibration data: ranges, histograms, sampled rows and sensitivities.
+"""One pass of the float model over the calibration data: ranges, histograms and sampled rows.
 
 Batches of any size are cut into runs of the traced one, so the result depends on the images and
 their order alone. Where the last run is not full, images from the beginning fill it.
@@ -7,7 +7,8 @@ their order alone. Where the last run is not full, images from the beginning fil
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,61 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hyq_tvm.errors import CalibrationError, UnsupportedModelError
-from hyq_tvm.quantization.collector import Collector, Statistics
-from hyq_tvm.quantization.graph import Graph
-from hyq_tvm.quantization.sensitivity import GradientPass
-
-__all__ = ["ExecutorFactory", "Statistics", "collect", "runs"]
+from hyq_tvm.quantization.demand import direct_readers
+from hyq_tvm.quantization.graph import Graph, Node
+from hyq_tvm.quantization.sensitivity import NARROW, VALUE, WEIGHT, GradientPass
+from hyq_tvm.quantization.statistics import RowSample, TensorStatistics
 
 Float = NDArray[np.float32]
 ExecutorFactory = Callable[[Graph], Any]
 Progress = Callable[[int], None]
+
+SAMPLE_ELEMENTS = 1 << 19
+"""Most elements that one tensor's sample holds (2 MiB)."""
+
+ATTENTION_SLICES = 16
+"""Heads of images whose whole q, k and v are kept, per attention."""
+
+ATTENTION_QUERIES = 64
+"""Most queries kept of each slice."""
+
+KEPT_RUNS = 16
+"""Images kept for comparing whole quantized models."""
+
+
+@dataclass
+class AttentionSample:
+    """q [S,n,D], k [S,M,D], v [S,M,E], bias [S,n,M] and gradient [S,n,E] of sampled slices."""
+
+    parts: dict[str, RowSample]
+
+    def arrays(self) -> dict[str, Float]:
+        """The rows by operand name."""
+        return {name: sample.rows for name, sample in self.parts.items()}
+
+
+@dataclass
+class Statistics:
+    """All that calibration remembers.
+
+    tensors: of every tensor that an operator reads. rows: the same tensors -> sampled rows [n, C].
+    gradients: of the same rows, through narrow reads. sums: [C], the squared sum of a channel's
+    gradients over an image, mean over images. weights: conv2d or dense node -> squared gradients
+    of its weight, mean over images. attention: node -> sampled slices. squares: (tensor, way) ->
+    sum over an image of its squared gradients, mean over images. inputs: runs of the model's
+    input. energy: of the outputs, mean over images.
+    """
+
+    tensors: dict[str, TensorStatistics] = field(default_factory=dict)
+    rows: dict[str, RowSample] = field(default_factory=dict)
+    gradients: dict[str, RowSample] = field(default_factory=dict)
+    sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    attention: dict[str, AttentionSample] = field(default_factory=dict)
+    squares: dict[tuple[str, str], float] = field(default_factory=dict)
+    energy: float = 0.0
+    inputs: RowSample | None = None
+    images: int = 0
 
 
 def runs(batches: Iterable[Any], shape: tuple[int, ...]) -> Iterator[tuple[Float, int]]:
@@ -80,9 +127,9 @@ def collect(
     executor_factory: ExecutorFactory,
     progress: Progress | None = None,
 ) -> Statistics:
-    """Run the float model over the data once, forward and backward.
+    """Run the float model over the data once.
 
-    samples: rows kept per tensor. progress: called with the number of new images after each run;
+    samples: rows kept per layer. progress: called with the number of new images after each run;
     without it a bar is drawn when standard error is a terminal.
     Raises ``CalibrationError`` (see ``runs``; also when an activation is not finite) and
     ``UnsupportedModelError`` for a model of several inputs.
@@ -92,15 +139,117 @@ def collect(
             f"calibration feeds one input, but the model has {[n.name for n in graph.inputs]}"
         )
     shape = graph.inputs[0].shape
-    executor, collector = executor_factory(graph), Collector(graph, samples, seed)
+    executor, collector = executor_factory(graph), _Collector(graph, samples, seed)
     gradients = GradientPass(graph, seed)
-    quiet = progress is not None or not sys.stderr.isatty()
-    with tqdm(desc="calibrating", unit="image", disable=quiet) as bar:
+    total = len(batches) if isinstance(batches, Sized) and shape[0] == 1 else None
+    with tqdm(
+        total=total, desc="calibrating", unit="image", disable=progress or not sys.stderr.isatty()
+    ) as bar:
         for number, (run, new) in enumerate(runs(batches, shape)):
             collector.begin(number, run)
             executor.run(run, tap=collector.see_tensor)
             collector.energy += gradients.run(number, run, collector.see_gradient)
+            collector.images += len(run)
             bar.update(new)
             if progress is not None:
                 progress(new)
     return collector.finish()
+
+
+class _Collector:
+    """Is shown every tensor and every gradient of a run, and remembers little of them."""
+
+    def __init__(self, graph: Graph, samples: int, seed: int) -> None:
+        self.graph, self.seed = graph, seed
+        self.statistics = Statistics()
+        self.run_number, self.images, self.energy = 0, 0, 0.0
+        self.readers = direct_readers(graph)
+        self.wanted = {n for n in graph.nodes if self.readers[n] or n in graph.outputs}
+        self.wanted |= {n.name for n in graph if n.op == "add"}
+        self.operands: dict[str, Float] = {}
+        for node in graph:
+            if node.name in self.wanted and node.op != "constant":
+                limit = min(samples, max(64, SAMPLE_ELEMENTS // node.channels))
+                self.statistics.rows[node.name] = RowSample(limit, node.name, seed)
+                self.statistics.gradients[node.name] = RowSample(limit, node.name, seed)
+            if node.op == "attention":
+                # One name for all: the same slices of each are kept.
+                names = ("q", "k", "v", "gradient") + (("bias",) if "bias" in node.params else ())
+                parts = {p: RowSample(ATTENTION_SLICES, node.name, seed) for p in names}
+                self.statistics.attention[node.name] = AttentionSample(parts)
+            elif node.op == "constant" and node.name in self.wanted:
+                value = np.asarray(node.params["value"], np.float32)
+                self.statistics.tensors[node.name] = TensorStatistics()
+                self.statistics.tensors[node.name].add(node.name, value)
+
+    def begin(self, number: int, run: Float) -> None:
+        """Start a run; its input competes for being kept."""
+        self.run_number = number
+        if self.statistics.inputs is None:
+            limit = max(1, KEPT_RUNS // len(run))
+            self.statistics.inputs = RowSample(limit, "input", self.seed)
+        self.statistics.inputs.offer(number, 1, lambda _: run[None])
+
+    def finish(self) -> Statistics:
+        """The statistics, sums turned into means over images."""
+        found = self.statistics
+        found.energy, found.images = self.energy / self.images, self.images
+        found.squares = {key: total / self.images for key, total in found.squares.items()}
+        found.sums = {name: total / self.images for name, total in found.sums.items()}
+        found.weights = {name: total / self.images for name, total in found.weights.items()}
+        return found
+
+    def see_tensor(self, name: str, tensor: Any) -> None:
+        """A tensor of the forward pass."""
+        node = self.graph[name]
+        if node.op == "attention":
+            self._sample_attention(node)
+        if name not in self.wanted:
+            return
+        values = np.asarray(tensor.detach().numpy(), np.float32)
+        self.statistics.tensors.setdefault(name, TensorStatistics()).add(name, values)
+        self._offer_rows(self.statistics.rows[name], values)
+        if any(reader.op == "attention" for reader in self.readers[name]):
+            self.operands[name] = values
+
+    def see_gradient(self, name: str, way: str, gradient: Any) -> None:
+        """One gradient of the backward pass (see ``sensitivity``)."""
+        values = np.asarray(gradient.detach().numpy(), np.float32)
+        squares = self.statistics.squares
+        total = float(np.square(values).sum(dtype=np.float64))
+        squares[name, way] = squares.get((name, way), 0.0) + total
+        if way == NARROW and name in self.wanted:
+            self._offer_rows(self.statistics.gradients[name], values)
+            sums = values.reshape(-1, values.shape[-1]).sum(axis=0, dtype=np.float64) ** 2
+            self.statistics.sums[name] = self.statistics.sums.get(name, 0.0) + sums
+        elif way == WEIGHT:
+            weights = np.square(values, dtype=np.float64)
+            self.statistics.weights[name] = self.statistics.weights.get(name, 0.0) + weights
+        elif way == VALUE and self.graph[name].op == "attention":
+            self._offer_slices(self.graph[name], "gradient", values)
+
+    def _offer_rows(self, sample: RowSample, values: Float) -> None:
+        rows = values.reshape(-1, values.shape[-1])
+        sample.offer(self.run_number, len(rows), rows.__getitem__)
+
+    def _sample_attention(self, node: Node) -> None:
+        for part, source in zip("qkv", node.inputs, strict=True):
+            self._offer_slices(node, part, self.operands[source])
+        if "bias" in node.params:
+            self._offer_slices(node, "bias", np.asarray(node.params["bias"], np.float32))
+        for source in node.inputs:
+            if self.readers[source][-1] is node:
+                self.operands.pop(source, None)
+
+    def _offer_slices(self, node: Node, part: str, values: Float) -> None:
+        full = np.broadcast_to(values, (*node.shape[:-2], *values.shape[-2:]))
+        flat = full.reshape(-1, *values.shape[-2:])
+        if part not in "kv":
+            flat = flat[:, _spread(flat.shape[1], ATTENTION_QUERIES)]
+        sample = self.statistics.attention[node.name].parts[part]
+        sample.offer(self.run_number, len(flat), flat.__getitem__)
+
+
+def _spread(count: int, limit: int) -> NDArray[np.int64]:
+    """At most ``limit`` indices, evenly over ``count``."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64))

@@ -1,4 +1,4 @@
-"""How much noisier the model's output gets when a tensor lies on a given grid.
+"""How much noisier the model's output gets when the tensor that an operator reads lies on a grid.
 
 Every judge answers ``error(steps, levels)``: squared errors inside the model, on what calibration
 kept, weighted by how much the output feels them (``sensitivity``) and divided by the output's
@@ -28,9 +28,20 @@ Rows = NDArray[np.float32]
 TRAIN_ROWS = 512
 """About so many rows are learned from; half of all rows are held out."""
 
+OWN = 0.5
+"""Share of an element's own squared gradient in its weight; the rest is its channel's mean.
+
+The own gradient tells important positions apart; but it is one random draw, and says nothing about
+an error so large that the model is no longer linear in it (a clipped massive activation).
+"""
+
+
+SHIFT = 1.0
+"""Weight of a constant shift of a channel, which adds up over an image instead of averaging out."""
+
 
 class Judge(Protocol):
-    """A tensor of a group, or an operator that reads it."""
+    """One operator that reads one tensor of a group, or that tensor itself."""
 
     def error(self, steps: Steps, levels: Levels) -> float:
         """Noise to signal at the model's output; 0 is perfect."""
@@ -47,26 +58,42 @@ class Part(Enum):
 class TensorJudge:
     """Rounding and saturation of a tensor's values, on sampled rows.
 
-    rows: [n, C]. squares, shifts: [C], what an independent error in every element and a shift of
-    the whole channel cost at the output. classes: of the channels [C].
+    rows, gradients: [n, C]. sums: [C], the squared sum of a channel's gradients over an image: what
+    a constant shift of the channel costs. positions: rows in an image. energy: of the model's
+    output. classes: of the channels [C].
     """
 
-    def __init__(self, rows: Rows, squares: Steps, shifts: Steps, classes: Any) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        gradients: Rows,
+        sums: Steps,
+        classes: Any,
+        positions: float,
+        energy: float,
+    ) -> None:
         self.columns = torch.from_numpy(np.asarray(classes)).long()
+        squares = np.square(gradients)
+        weights = OWN * squares + (1 - OWN) * squares.mean(axis=0, keepdims=True)
+        weights = weights * np.float32(positions / energy)
         stride = 2 * max(1, len(rows) // (2 * TRAIN_ROWS))
         cuts = {
             Part.ALL: slice(None),
             Part.TRAIN: slice(0, None, stride),
-            Part.HELD_OUT: slice(1, None, 2) if len(rows) > 1 else slice(None),
+            Part.HELD_OUT: slice(1, None, 2),
         }
+        if len(rows) < 2:
+            cuts = dict.fromkeys(Part, slice(None))
+        # One group of channels: [1, n, C], as the weights' [G, N, K].
         self.x = {p: torch.from_numpy(rows[cut].copy())[None] for p, cut in cuts.items()}
-        self.squares, self.shifts = torch.from_numpy(squares).float(), torch.from_numpy(shifts).float()
+        self.weights = {p: torch.from_numpy(weights[cut].copy())[None] for p, cut in cuts.items()}
+        self.sums = torch.from_numpy(sums / energy).float()
 
     def loss(self, steps: Tensor, levels: Levels, part: Part) -> Tensor:
         """The error, differentiable in ``steps`` [classes] float32."""
         error = LearnedGrid.apply(self.x[part], steps[self.columns][None], levels) - self.x[part]
-        spread = (error.square().mean(dim=1) * self.squares).sum()
-        return spread + (error.mean(dim=1).square() * self.shifts).sum()
+        spread = (error.square() * self.weights[part]).sum() / error.shape[1]
+        return spread + SHIFT * (error.mean(dim=1).square() * self.sums).sum()
 
     def error(self, steps: Steps, levels: Levels) -> float:
         """On all rows."""
@@ -77,14 +104,14 @@ class TensorJudge:
 class WeightJudge:
     """Rounding of a convolution's or linear layer's weights, which absorb the steps.
 
-    squares: what a squared error of every weight costs, in the weight's shape. classes: of the
-    input channels [I].
+    squares: squared gradients of the weight, in its shape. classes: of the input channels [I].
     """
 
-    def __init__(self, node: Node, squares: Steps, classes: Any, bits: int) -> None:
-        self.bits, self.weight = bits, gemm.grouped_weight(node)
+    def __init__(self, node: Node, squares: Steps, classes: Any, bits: int, energy: float) -> None:
+        self.name, self.bits = node.name, bits
+        self.weight = gemm.grouped_weight(node)
         self.columns = gemm.grouped_channels(node, torch.from_numpy(np.asarray(classes))).long()
-        self.squares = torch.from_numpy(squares).float().reshape(self.weight.shape)
+        self.squares = torch.from_numpy(squares / energy).float().reshape(self.weight.shape)
 
     def loss(self, steps: Tensor, levels: Levels, part: Part) -> Tensor:
         """The error, differentiable in ``steps`` [classes] float32; the same for every part."""
@@ -100,17 +127,20 @@ class WeightJudge:
 class HistogramJudge:
     """A function of one number (or the number itself), on a histogram of the tensor.
 
-    node: a unary operator; anything else reads the number itself. kind: the class of the tensor's
-    channels; several classes are judged by the first. weight: of the mean squared error.
+    node: a unary operator; anything else reads the number itself.
+    kind: the class of the tensor's channels; several classes are judged by the first. weight: of
+    the mean squared error.
     """
 
-    def __init__(self, node: Node | None, histogram: Histogram, kind: int, weight: float) -> None:
+    def __init__(
+        self, node: Node | None, histogram: Histogram, kind: int, weight: float = 1.0
+    ) -> None:
         self.kind, self.fn, self.args = kind, "affine", (1.0, 0.0)
         if node is not None and node.op == "unary":
             self.fn, self.args = str(node.attrs["fn"]), tuple(node.attrs.get("args", ()))
         self.values, self.counts = histogram.occupied()
         self.y = evaluate(self.fn, self.args, self.values)
-        self.weight = weight / max(float(self.counts.sum()), 1.0)
+        self.weight = weight / float(self.counts.sum())
 
     def error(self, steps: Steps, levels: Levels) -> float:
         """Over all values that calibration saw."""

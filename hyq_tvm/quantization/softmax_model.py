@@ -1,7 +1,7 @@
 """What each integer softmax does to probabilities, in float: used to choose widths and to simulate.
 
-The definition of the integers is docs/numerics.md; this takes their exponential tables and leaves
-out requantize ties and the rounding of reciprocals.
+The definition of the integers is docs/numerics.md; this models their arithmetic closely enough to
+compare kinds and widths (no requantize ties, no reciprocal rounding).
 """
 
 from __future__ import annotations
@@ -11,44 +11,64 @@ from typing import Any
 
 import torch
 
-from hyq_tvm.numerics.softmax_tables import weight_table
-
 Tensor = Any
 
+LOG2E = math.log2(math.e)
 LINE = 1.35472
 """Offset over slope of the line that stands for exp on (-ln 2, 0]."""
 
-PUBLISHED_SHIFT = 30
-STANDALONE_BITS = 16
-"""A softmax of its own has exponentials of about this width before it divides."""
+POT_LINE = 1.95445
+"""The same offset in units of ln 2."""
 
 
-def probabilities(
-    logits: Tensor, kind: str, bits: int, fraction_bits: int, logit_scale: float = 0.0
-) -> Tensor:
-    """Softmax of ``logits`` [.., N] (scale and bias applied) as the integers of ``kind`` make it.
+def weights(logits: Tensor, kind: str, bits: int, fraction_bits: int) -> Tensor:
+    """Unnormalised weights of ``logits`` [.., N] (scale and bias applied), 1 or so at the maximum.
 
-    bits: 8 or 16, the width of the unnormalised weights; fraction_bits: F of the power-of-two
-    grid; logit_scale: the 8-bit grid of ``"hyq"``.
+    kind: one of ``config.SOFTMAX_KINDS``. bits: 8 or 16, their width; fraction_bits: F of the
+    power-of-two grid.
     """
     if kind == "exact":
-        return torch.softmax(logits, dim=-1)
+        return torch.exp(logits - logits.amax(dim=-1, keepdim=True))
     if kind == "hyq":
-        return _published(logits, logit_scale)
-    table = torch.from_numpy(weight_table(kind, fraction_bits, bits).astype("float32"))
-    steps = torch.round(logits * (2**fraction_bits / math.log(2)))
-    d = torch.clamp(steps.amax(dim=-1, keepdim=True) - steps, max=len(table) - 1)
-    e = table[d.long()]
-    return e / e.sum(dim=-1, keepdim=True)
+        return _published(logits)
+    if kind in ("linear_pot", "table"):
+        return _power_of_two(logits, kind, bits, fraction_bits)
+    r = logits - logits.amax(dim=-1, keepdim=True)
+    octave = torch.floor(-r * math.log(2) ** -1)
+    r = r + octave * math.log(2)
+    value = (r + LINE) / LINE if kind == "linear" else 0.3585 * (r + 1.353) ** 2 + 0.344
+    full = float(2**bits - 1)
+    return torch.round(value * torch.exp2(-octave) * full) / full
 
 
-def _published(logits: Tensor, scale: float) -> Tensor:
+def _power_of_two(logits: Tensor, kind: str, bits: int, fraction_bits: int) -> Tensor:
+    steps = torch.round(logits * (LOG2E * 2**fraction_bits))
+    d = steps.amax(dim=-1, keepdim=True) - steps
+    full = float(2**bits - 1)
+    if kind == "table":
+        e = torch.round(full * torch.exp2(-d / 2**fraction_bits))
+    else:
+        octave = torch.floor(d / 2**fraction_bits)
+        line = POT_LINE * 2**fraction_bits
+        mantissa = torch.round(full * (line - (d - octave * 2**fraction_bits)) / line)
+        e = torch.floor(mantissa * torch.exp2(-octave) + 0.5)
+    return torch.where(d >= (bits + 1) * 2**fraction_bits, torch.zeros_like(e), e) / full
+
+
+def _published(logits: Tensor) -> Tensor:
     """The published repository: 8-bit logits, floored constants, 4-bit log2 probabilities."""
-    x = torch.clamp(torch.round(logits / scale), -128, 127)
+    scale = float(logits.abs().max()) / 127 or 1.0
+    x = torch.round(logits / scale)
     x = x - x.amax(dim=-1, keepdim=True)
-    period, offset = math.floor(-math.log(2) / scale), math.floor(LINE / scale)
-    x = torch.clamp(x, min=PUBLISHED_SHIFT * period)
-    octave = torch.floor(x / period)
-    e = torch.clamp((x - octave * period + offset) * torch.exp2(PUBLISHED_SHIFT - octave), min=0)
+    octave_length, offset = math.floor(-math.log(2) / scale), math.floor(LINE / scale)
+    x = torch.clamp(x, min=30 * octave_length)
+    octave = torch.floor(x / octave_length)
+    e = torch.clamp((x - octave * octave_length + offset) * torch.exp2(30 - octave), min=0)
     exponent = torch.round(torch.log2(torch.round(e.sum(dim=-1, keepdim=True) / e)))
-    return torch.where(exponent > STANDALONE_BITS - 1, torch.zeros_like(e), torch.exp2(-exponent))
+    return torch.where(exponent >= 16, torch.zeros_like(e), torch.exp2(-exponent))
+
+
+def probabilities(logits: Tensor, kind: str, bits: int, fraction_bits: int) -> Tensor:
+    """``weights`` divided by their sum, as attention's deferred division does."""
+    e = weights(logits, kind, bits, fraction_bits)
+    return e if kind == "hyq" else e / e.sum(dim=-1, keepdim=True).clamp(min=1e-30)
