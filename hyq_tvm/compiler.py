@@ -93,7 +93,7 @@ def compile(
         softmax becomes the linear one, with a warning.
     target: ``"llvm"`` (this machine), a dictionary such as ``{"kind": "llvm", "mcpu": "znver4"}``,
         or a TVM target.
-    records: a folder that ``tune`` wrote.
+    records: a folder that ``tune`` wrote; ``TuningError`` in this version, which has no tuner.
     allow_float: names of layers that may compute in float; what that costs is in
         ``metadata.float_operators``. A plan with softmax ``"exact"`` allows itself.
 
@@ -102,7 +102,8 @@ def compile(
     """
     started = time.perf_counter()
     backend, tvm_target = resolve(target)
-    folder = _records_folder(records)
+    if records is not None:
+        raise TuningError(f"records={records!r}: this version has no tuner and reads no records")
     facts.check_module(mod)
     if calibration is not None or plan is not None:
         mod = quantize(
@@ -117,7 +118,7 @@ def compile(
     if not integer:
         mod = _with_linear_softmax(mod, tvm_target)
     specs = facts.input_specs(mod), facts.output_specs(mod)
-    built = backend.build(add_integer_entry(mod), tvm_target, folder)
+    built = backend.build(add_integer_entry(mod), tvm_target, None)
     metadata = Metadata(
         *specs,
         integer_only=integer and not layers,
@@ -192,15 +193,6 @@ def _given_plan(graph: Graph, plan: QuantPlan | str | os.PathLike[str]) -> Quant
             "batch size must be the same; calibrate again"
         )
     return made
-
-
-def _records_folder(records: str | os.PathLike[str] | None) -> Path | None:
-    if records is None:
-        return None
-    folder = Path(records)
-    if not folder.is_dir():
-        raise TuningError(f"{folder} is not a folder of tuning records: run hyq_tvm.tune first")
-    return folder
 
 
 def _float_layers(mod: tvm.IRModule, allow_float: Collection[str]) -> list[str]:

@@ -190,9 +190,12 @@ def test_targets_are_checked_before_anything_is_calibrated(target):
         hyq_tvm.compile(float_module(), target, calibration=never())
 
 
-def test_records_must_be_a_folder(quantized, tmp_path):
-    with pytest.raises(TuningError, match=r"absent is not a folder"):
-        hyq_tvm.compile(quantized, records=tmp_path / "absent")
+def test_a_version_without_a_tuner_says_so(quantized, tmp_path):
+    with pytest.raises(TuningError, match="no tuner"):
+        hyq_tvm.compile(quantized, records=tmp_path)
+    with pytest.raises(TuningError, match="no tuner"):
+        hyq_tvm.tune(quantized, records=tmp_path / "records", minutes=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_float_model_compiles_with_one_warning():

@@ -59,7 +59,6 @@ def quantize_command(model: str, output: Path, **values: Any) -> None:
     show_default=True,
     help='"llvm" is this machine; or JSON, such as {"kind": "llvm", "mcpu": "x86-64-v3"}.',
 )
-@click.option("--records", type=_OUTPUT, help="A folder of tuning records.")
 @click.option(
     "--allow-float", multiple=True, metavar="LAYER", help="Let this layer compute in float."
 )
@@ -89,7 +88,6 @@ def compile_command(model: str, output: Path, **values: Any) -> None:
         target,
         images,
         config if images is not None else None,
-        records=values["records"],
         allow_float=values["allow_float"],
         plan=plan,
         preprocess=prepare,
