@@ -100,7 +100,6 @@ def compile(
     Raises ``TargetError``, ``FloatComputationError`` listing the layers that would compute in
     float, ``ConfigError``, and what ``quantize`` raises.
     """
-    started = time.perf_counter()
     backend, tvm_target = resolve(target)
     if records is not None:
         raise TuningError(f"records={records!r}: this version has no tuner and reads no records")
@@ -111,6 +110,7 @@ def compile(
         )
     elif config is not None:
         raise ConfigError("config= chooses how to quantize: give calibration= as well")
+    started = time.perf_counter()
     if isinstance(preprocess, Preprocessing):
         mod = facts.with_preprocessing(mod, preprocess)
     integer = facts.is_quantized(mod)

@@ -72,7 +72,9 @@ def inspect_command(path: Path, match: str, model: str | None, **values: Any) ->
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:
     """One line a row; figures that nobody measured are dashes."""
-    table = Table(*COLUMNS)
+    table = Table()
+    for title in COLUMNS:
+        table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(
             row.name,

@@ -91,7 +91,9 @@ def _show(names: list[str], logits: NDArray[Any], top: int) -> None:
     if logits.ndim != 2 or len(logits) != len(names):
         Console().print(f"outputs of shape {list(logits.shape)}; write them with --output")
         return
-    table = Table("input", "class", "logit")
+    table = Table()
+    for title in ("input", "class", "logit"):
+        table.add_column(title, overflow="fold")
     for name, row in zip(names, logits, strict=True):
         best = np.argsort(-row.astype(np.float64), kind="stable")[:top]
         classes, values = ", ".join(map(str, best)), ", ".join(f"{row[c]:.4g}" for c in best)
