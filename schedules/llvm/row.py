@@ -106,7 +106,7 @@ class Rows:
         lanes, size = self.isa.lanes, self.isa.bytes
         done = []
         for i in range(0, len(registers), 4):
-            halves = [self._pair(registers[j], registers[j + 1]) for j in (i, i + 2)]
+            halves = [self.pair(registers[j], registers[j + 1]) for j in (i, i + 2)]
             assert self.isa.packs is not None
             value = vector.intrinsic(self.isa.packs[1], "int8", size, *halves)
             if self.mixed != 4:
@@ -121,14 +121,15 @@ class Rows:
         lanes = self.isa.lanes
         done = []
         for i in range(0, len(registers), 2):
-            value = self._pair(registers[i], registers[i + 1])
+            value = self.pair(registers[i], registers[i + 1])
             if not self.mixed:
                 value = self._sorted(value, "int64", lanes // 2)
                 value = vector.reinterpret(value, "int16", lanes * 2)
             done.append(value)
         return vector.concat(done, lanes * 2)
 
-    def _pair(self, a: Expr, b: Expr) -> Expr:
+    def pair(self, a: Expr, b: Expr) -> Expr:
+        """Two int32 registers saturated to one of int16, 64 bits of each in turn."""
         assert self.isa.packs is not None
         return vector.intrinsic(self.isa.packs[0], "int16", self.isa.lanes * 2, a, b)
 

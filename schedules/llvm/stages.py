@@ -105,16 +105,11 @@ class _Planner:
         if m is None or s is None:
             return False
         zero_point, low, high = stage["zero_point"], stage["low"], stage["high"]
-        pre_shift = max(0, _HALF + 1 - int(s.min()))
-        narrow = _fits(self.bound, m, s, pre_shift, zero_point)
-        field = len(self.rows)
-        if narrow:
-            t = s + pre_shift - _HALF
-            self.rows += [m, (1 << (t - 1)) + (zero_point << t), t]
-        else:
-            self.rows += [m, s]
+        field, form = len(self.rows), narrow_form(self.bound, m, s, zero_point)
+        self.rows += [m, s] if form is None else [m, form.rounding, form.shift]
+        pre_shift = 0 if form is None else form.pre_shift
         self.stages.append(
-            Requantize(field, narrow, pre_shift, zero_point, low, high, stage["dtype"])
+            Requantize(field, form is not None, pre_shift, zero_point, low, high, stage["dtype"])
         )
         self.bound = np.full(channels, max(abs(low), abs(high)), dtype=np.int64)
         return True
@@ -183,17 +178,28 @@ def _per_channel(spec: Spec, channels: int) -> NDArray[np.int64] | None:
     return np.broadcast_to(value.reshape(-1).astype(np.int64), channels)
 
 
-def _fits(
+@dataclass(frozen=True, eq=False)
+class NarrowForm:
+    """``(((v << pre_shift) * m >> 32) + rounding) >> shift``, see above."""
+
+    pre_shift: int
+    rounding: NDArray[np.int64]
+    shift: NDArray[np.int64]
+
+
+def narrow_form(
     bound: NDArray[np.int64],
     multiplier: NDArray[np.int64],
     shift: NDArray[np.int64],
-    pre_shift: int,
     zero_point: int,
-) -> bool:
-    """Whether the 32-bit form wraps nowhere."""
+) -> NarrowForm | None:
+    """R32 in 32 bits for values within ``+-bound``; None where that could wrap around."""
+    pre_shift = max(0, _HALF + 1 - int(shift.min()))
     t = shift + pre_shift - _HALF
     if int(t.max()) > _HALF - 2 or int(bound.max()) << pre_shift > _LIMIT:
-        return False
+        return None
+    rounding = (np.int64(1) << (t - 1)) + (np.int64(zero_point) << t)
     upper = (((bound << pre_shift) * multiplier) >> _HALF) + 1
-    reach = upper + (np.int64(1) << (t - 1)) + np.abs(np.int64(zero_point) << t)
-    return bool(reach.max() <= _LIMIT)
+    if int((upper + np.abs(rounding)).max()) > _LIMIT:
+        return None
+    return NarrowForm(pre_shift, rounding, t)

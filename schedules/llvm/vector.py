@@ -123,6 +123,11 @@ def maximum(value: Expr, low: int, dtype: str, lanes: int) -> Expr:
     return tirx.max(value, constant(low, dtype, lanes))
 
 
+def larger(a: Expr, b: Expr) -> Expr:
+    """The larger one of each lane."""
+    return tirx.max(a, b)
+
+
 def clip(value: Expr, low: int, high: int, dtype: str, lanes: int) -> Expr:
     """``value`` saturated to ``[low, high]``."""
     return maximum(minimum(value, high, dtype, lanes), low, dtype, lanes)
