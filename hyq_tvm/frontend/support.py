@@ -22,10 +22,10 @@ OPERATORS = frozenset(
         "full_like matmul maximum mean minimum multiply negative ones ones_like permute_dims "
         "power repeat reshape rsqrt shape_of shape_to_tensor sigmoid split sqrt square squeeze "
         "stack stop_lift_params strided_slice subtract sum take tanh tensor_to_shape tile "
-        "variance where zeros zeros_like nn.adaptive_avg_pool2d nn.attention nn.attention_bias "
-        "nn.avg_pool2d nn.batch_flatten nn.batch_norm nn.conv1d nn.conv2d nn.dropout nn.gelu "
-        "nn.gelu_tanh nn.group_norm nn.instance_norm nn.layer_norm nn.leakyrelu nn.max_pool2d "
-        "nn.pad nn.prelu nn.relu nn.relu6 nn.silu nn.softmax"
+        "variance where zeros zeros_like image.resize2d nn.adaptive_avg_pool2d nn.attention "
+        "nn.attention_bias nn.avg_pool2d nn.batch_flatten nn.batch_norm nn.conv1d nn.conv2d "
+        "nn.dropout nn.gelu nn.gelu_tanh nn.group_norm nn.instance_norm nn.layer_norm "
+        "nn.leakyrelu nn.max_pool2d nn.pad nn.prelu nn.relu nn.relu6 nn.silu nn.softmax"
     ).split()
 )
 
@@ -55,7 +55,7 @@ def check_operators(mod: tvm.IRModule) -> None:
             continue
         what = _operator(binding.value)
         needed.update(_variables(binding.value, skip_condition=what == "relax.where"))
-        if what and what not in OPERATORS and binding.var in varying:
+        if what and not _supported(what, binding.value) and binding.var in varying:
             found.append(f"{what.removeprefix(PLACEHOLDER)} at {binding.var.name}")
     if found:
         raise unsupported(found)
@@ -72,6 +72,12 @@ def check_finite(name: str, array: NDArray[Any]) -> None:
         return
     bad = int(np.count_nonzero(~np.isfinite(array)))
     raise UnsupportedModelError(f"weight {name!r} holds {bad} values that are NaN or infinite")
+
+
+def _supported(what: str, value: Any) -> bool:
+    if what == "relax.image.resize2d":
+        return str(value.attrs.method) == "nearest_neighbor"
+    return what in OPERATORS
 
 
 def _operator(value: Any) -> str:

@@ -141,6 +141,21 @@ def _tile(reader: Reader, call: Call) -> Any:
     return reader.view(call.args[0], tiled and tiled.reshape(call.shape), call.label)
 
 
+def _resize2d(reader: Reader, call: Call) -> Any:
+    """Enlarging to the nearest neighbour by whole factors: every pixel is repeated."""
+    attrs, shape = call.attrs, reader.shape(call.args[0])
+    if str(attrs.method) != "nearest_neighbor" or str(attrs.layout) not in ("NCHW", "NHWC"):
+        raise CannotReadError(f"resizing by {attrs.method} in {attrs.layout}")
+    if str(attrs.coordinate_transformation_mode) == "align_corners":
+        raise CannotReadError("resizing with aligned corners")
+    if any(after % before for before, after in zip(shape, call.shape, strict=True)):
+        raise CannotReadError(f"resizing {shape} to {call.shape}, which is no whole factor")
+    pairs = [n for length in shape for n in (length, 1)]
+    wide = [n for a, b in zip(shape, call.shape, strict=True) for n in (a, b // a)]
+    repeated = View.identity(shape).reshape(pairs).broadcast_to(wide)
+    return reader.view(call.args[0], repeated and repeated.reshape(call.shape), call.label)
+
+
 def _pad(reader: Reader, call: Call) -> Any:
     widths = [int(w) for w in call.attrs.pad_width]
     pads = tuple(zip(widths[::2], widths[1::2], strict=True))
@@ -175,6 +190,7 @@ HANDLERS: dict[str, Handler] = {
     "relax.stack": _stack,
     "relax.repeat": _repeat,
     "relax.tile": _tile,
+    "relax.image.resize2d": _resize2d,
     "relax.nn.pad": _pad,
     "relax.nn.dropout": _dropout,
     "relax.stop_lift_params": _same,

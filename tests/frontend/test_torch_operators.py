@@ -92,6 +92,7 @@ FUNCTIONS = {
     "roll": lambda x: x.roll((2, -3), (2, 3)),
     "pad": lambda x: F.pad(x, (1, 2, 0, 3)),
     "unflatten": lambda x: x.unflatten(2, (4, 2)),
+    "nearest": lambda x: F.interpolate(x, scale_factor=(2, 3), mode="nearest"),
     "repeat": lambda x: x.repeat(1, 2, 1, 1),
     "expand": lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8),
     "permute": lambda x: x.permute(0, 3, 1, 2).relu().permute(0, 2, 3, 1),
