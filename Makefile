@@ -35,4 +35,4 @@ environment-dev:
 	@scripts/set_up_environment.sh dev
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis hyq-tvm-report.html
