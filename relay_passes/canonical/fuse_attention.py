@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.view import View
 from relay_passes.canonical.builder import Builder, rewrite
-from relay_passes.canonical.constants import before_view, compressed
+from relay_passes.canonical.constants import compressed
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ def fuse_attention(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Scores:
-    """Scores = factor * product + bias, of the product's own shape."""
+    """Scores = factor * product + bias; the bias broadcasts to the softmax's shape."""
 
     product: Node
     factor: float
@@ -33,23 +33,36 @@ class _Scores:
 def _fuse(new: Builder, node: Node) -> str | None:
     if node.op != "matmul":
         return None
-    weights = new[node.inputs[0]]
-    regroup = weights.op == "view" and _regroups(new, weights)
-    softmax = new[weights.inputs[0]] if regroup else weights
-    if softmax.op != "softmax" or not new.is_private(weights.name):
+    softmax = _softmax(new, node.inputs[0])
+    scores = _scores(new, softmax) if softmax else None
+    if softmax is None or scores is None or float(node.attrs["scale"]) != 1.0:
         return None
-    scores = _scores(new, softmax)
-    if scores is None or float(node.attrs["scale"]) != 1.0:
-        return None
-    query, key = scores.product.inputs
-    lead = scores.product.shape[:-2]
-    value = _value(new, node.inputs[1], lead, node.name)
+    # The softmax's own batch axes are those that a bias has: windows and heads apart.
+    lead = softmax.shape[:-2]
+    label = f"{softmax.name.rpartition('.')[0]}.attention".lstrip(".")
+    query, key = (_grouped(new, name, lead, label) for name in scores.product.inputs)
+    value = _value(new, node.inputs[1], lead, label)
     shape = (*lead, *node.shape[-2:])
     attrs = {"scale": scores.factor * float(scores.product.attrs["scale"])}
     params = {} if scores.bias is None else {"bias": scores.bias.astype(np.float32)}
-    label = f"{softmax.name.rpartition('.')[0]}.attention".lstrip(".")
     name = new.emit(Node(label, "attention", (query, key, value), shape, attrs, params))
     return new.view(name, View.identity(shape).reshape(node.shape), f"{node.name}.view")
+
+
+def _softmax(new: Builder, name: str) -> Node | None:
+    """The softmax that only the node at hand reads, perhaps through a view that regroups it."""
+    weights = new[name]
+    if not new.is_private(name):
+        return None
+    if weights.op == "view" and _regroups(new, weights):
+        softmax = new[weights.inputs[0]]
+        return softmax if softmax.op == "softmax" and new.readers(softmax.name) == {name} else None
+    return weights if weights.op == "softmax" else None
+
+
+def _grouped(new: Builder, name: str, lead: tuple[int, ...], label: str) -> str:
+    shape = new[name].shape
+    return new.view(name, View.identity(shape).reshape((*lead, *shape[-2:])), f"{label}.operand")
 
 
 def _value(new: Builder, name: str, lead: tuple[int, ...], label: str) -> str:
@@ -69,30 +82,36 @@ def _regroups(new: Builder, view: Node) -> bool:
 
 def _scores(new: Builder, softmax: Node) -> _Scores | None:
     """Walk back from a softmax to the product that its scores are made from."""
-    factor, bias, shape = 1.0, None, softmax.shape
+    factor, bias = 1.0, None
     reader, name = softmax.name, softmax.inputs[0]
     while new[name].op != "matmul":
         node = new[name]
         if new.readers(name) != {reader} or len(node.inputs) != 1:
             return None
-        if node.op == "view" and _regroups(new, node):
-            shape = new[node.inputs[0]].shape
-            bias = None if bias is None else before_view(bias, node.attrs["view"], shape)
-        elif node.op == "multiply" and node.params["const"].size == 1 and node.shape == shape:
-            factor *= float(node.params["const"].reshape(-1)[0])
-        elif node.op == "add" and node.params and new[node.inputs[0]].shape == node.shape:
-            own = factor * node.params["const"].astype(np.float64)
-            bias = own if bias is None else own + bias
-        else:
+        own = _number(new, node)
+        if own is not None:
+            factor *= own
+        elif node.op == "add" and new[node.inputs[0]].shape == node.shape:
+            offset = factor * node.params["const"].astype(np.float64)
+            whole = np.broadcast_to(offset, node.shape).reshape(softmax.shape)
+            bias = whole if bias is None else bias + whole
+        elif node.op != "view" or not _regroups(new, node):
             return None
         reader, name = name, node.inputs[0]
     if new.readers(name) != {reader}:
         return None
-    return _Scores(new[name], factor, None if bias is None else _matrix(bias, new[name].shape))
+    return _Scores(new[name], factor, None if bias is None else _matrix(bias))
 
 
-def _matrix(bias: Array, shape: tuple[int, ...]) -> Array:
+def _number(new: Builder, node: Node) -> float | None:
+    """The factor of a multiplication by a number."""
+    if node.op != "multiply" or not node.params or node.params["const"].size != 1:
+        return None
+    same = new[node.inputs[0]].shape == node.shape
+    return float(node.params["const"].reshape(-1)[0]) if same else None
+
+
+def _matrix(bias: Array) -> Array:
     """A bias in its smallest form, with the last two axes whole."""
     small = compressed(bias)
-    lead = small.shape[:-2]
-    return np.ascontiguousarray(np.broadcast_to(small, (*lead, *shape[-2:])))
+    return np.ascontiguousarray(np.broadcast_to(small, (*small.shape[:-2], *bias.shape[-2:])))

@@ -313,3 +313,27 @@ class TestFuseAttention:
         s.matmul("out", weights, s.input("v", 2, 4, 5))
         graph = s.graph()
         assert fuse_attention(graph) is graph
+
+    def test_windows_and_heads_keep_their_own_axes(self):
+        """Biases per head and masks per window, as window attention adds them between reshapes."""
+        s = Sketch()
+        q, k, v = (s.input(n, 6, 5, 4) for n in "qkv")
+        scores = s.reshape("heads", s.matmul("scores", q, k), 2, 3, 5, 5)
+        biased = s.reshape("w", s.offset("biased", scores, random("b", 3, 5, 5)), 1, 2, 3, 5, 5)
+        masked = s.reshape("m", s.offset("mask", biased, random("k", 2, 1, 5, 5)), 2, 3, 5, 5)
+        weights = s.reshape("flat", s.add("a.softmax", "softmax", (masked,)), 6, 5, 5)
+        s.matmul("out", weights, s.permute("v.t", v, 0, 2, 1))
+        after = apply(s.graph(), fuse_attention, fuse_views)
+        (fused,) = [n for n in after if n.op == "attention"]
+        assert fused.shape == (2, 3, 5, 4)
+        assert fused.params["bias"].shape == (2, 3, 5, 5)
+
+    def test_a_bias_per_head_is_not_repeated_for_windows(self):
+        s = Sketch()
+        q, k, v = (s.input(n, 6, 5, 4) for n in "qkv")
+        scores = s.reshape("heads", s.matmul("scores", q, k), 2, 3, 5, 5)
+        weights = s.add("softmax", "softmax", (s.offset("b", scores, random("b", 3, 5, 5)),))
+        flat = s.reshape("flat", weights, 6, 5, 5)
+        s.matmul("out", flat, s.permute("v.t", v, 0, 2, 1))
+        after = apply(s.graph(), fuse_attention, fuse_views)
+        assert after["attention"].params["bias"].shape == (3, 5, 5)
