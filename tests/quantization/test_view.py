@@ -66,7 +66,7 @@ def steps(draw, view, array):
     return view.broadcast_to(new), np.broadcast_to(array, new)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_chain_reads_what_numpy_reads(data):
     shape = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
@@ -75,7 +75,7 @@ def test_a_chain_reads_what_numpy_reads(data):
     np.testing.assert_array_equal(view.apply(source(shape)), array)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_composition_reads_what_the_two_views_read_in_turn(data):
     shape = data.draw(st.sampled_from([(2, 3, 4), (4, 6), (2, 2, 2, 3), (12,)]))
@@ -175,7 +175,7 @@ def test_keeps_last_axis(view, channels, kept):
     assert view.keeps_last_axis(channels) is kept
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_keeps_last_axis_means_every_row_is_the_channels(data):
     shape = data.draw(st.sampled_from([(2, 3, 4), (4, 4), (2, 2, 2, 2)]))
@@ -218,7 +218,7 @@ def test_apply_reads_non_contiguous_sources_and_owns_its_result():
     assert not np.shares_memory(out, array)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_keeps_rows_means_rows_stay_together(data):
     shape = data.draw(st.sampled_from([(2, 3, 4), (4, 4), (2, 2, 2, 2)]))
@@ -231,7 +231,7 @@ def test_keeps_rows_means_rows_stay_together(data):
     assert view.keeps_rows(channels) is expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_bijection_has_an_inverse(data):
     shape = data.draw(st.sampled_from([(2, 3, 4), (4, 6), (2, 2, 2, 3), (3, 1, 4)]))
@@ -246,7 +246,7 @@ def test_a_bijection_has_an_inverse(data):
             view.inverse(shape)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_permutations_are_recognised_and_nothing_else(data):
     shape = data.draw(st.sampled_from([(2, 3, 4), (2, 2, 3), (1, 3, 1, 2), (4, 1, 4)]))
@@ -259,7 +259,7 @@ def test_permutations_are_recognised_and_nothing_else(data):
     assert not any(np.array_equal(array, source(shape).transpose(axes)) for axes in every)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_restrict_reads_the_same_from_fewer_channels(data):
     shape = data.draw(st.sampled_from([(3, 8), (2, 2, 6), (2, 12), (3, 1)]))
@@ -288,7 +288,7 @@ def test_restrict_refuses_reads_that_run_from_row_to_row():
     assert View((2, 2), (7, 1), 0, (2, 2), 12).restrict(6) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_factors_read_then_move(data):
     shape = data.draw(st.sampled_from([(3, 8), (2, 2, 6), (2, 3, 4), (3, 1)]))
@@ -305,3 +305,56 @@ def test_factors_read_then_move(data):
 def test_factors_of_overlapping_windows_are_the_identity_and_the_view():
     windows = View((3, 3), (1, 1), 0, (3, 3), 5)
     assert windows.factored((5,)) == (View.identity((5,)), windows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_permuted_axes_are_a_reshape_and_a_permutation(data):
+    shape = data.draw(st.sampled_from([(2, 3, 4), (4, 6), (2, 2, 2, 3), (3, 1, 4)]))
+    view, array = data.draw(chains(shape))
+    split = view.as_permuted_axes()
+    if split is not None:
+        new_shape, axes = split
+        np.testing.assert_array_equal(source(shape).reshape(new_shape).transpose(axes), array)
+
+
+def test_permuted_axes_of_flattened_images():
+    view = View.permutation((2, 4, 5, 3), (0, 3, 1, 2)).reshape((2, 3, 20))
+    assert view.as_permuted_axes() == ((2, 20, 3), (0, 2, 1))
+    assert View.permutation((4, 6), (1, 0)).reshape((8, 3)).as_permuted_axes() is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_groups_multiply_to_the_axes_and_refine_the_atoms(data):
+    view, array = data.draw(chains((2, 3, 4)))
+    groups = view.grouped()
+    if groups is None:
+        return
+    assert tuple(prod(group) for group in groups) == array.shape
+    refined = view.reshape([n for group in groups for n in group] or [1])
+    for axis, length in enumerate(refined.out_shape):
+        ends = [n if a == axis else 1 for a, n in enumerate(refined.out_shape)]
+        along = refined.slice([0] * len(ends), ends)
+        assert along is not None
+        assert length == 1 or len(along.strides) == 1
+
+
+def test_an_atom_across_the_boundary_of_axes_has_no_groups():
+    assert View.permutation((4, 6), (1, 0)).reshape((8, 3)).grouped() is None
+    assert View.permutation((4, 6), (1, 0)).reshape((3, 2, 4)).grouped() == ((3,), (2,), (4,))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_narrowing_only_drops_repetition(data):
+    view, array = data.draw(chains((2, 1, 3)))
+    narrow = view.narrowed()
+    read = narrow.apply(source((2, 1, 3)))
+    np.testing.assert_array_equal(np.broadcast_to(read, array.shape), array)
+
+
+def test_narrowing_leaves_repetition_inside_an_axis():
+    tiled = View.identity((3,)).reshape((1, 3)).broadcast_to((2, 3))
+    assert tiled.narrowed() == View.identity((1, 3))
+    assert tiled.reshape((6,)).narrowed() == tiled.reshape((6,))
