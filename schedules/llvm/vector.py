@@ -7,6 +7,7 @@ register. ``lanes`` is always a number known while emitting; one lane is a scala
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tvm import tirx
@@ -166,6 +167,16 @@ def scratch(dtype: str, count: int) -> Buffer:
 def loop(extent: int, parallel: bool = False) -> Any:
     """A loop from 0 to ``extent``, as a context manager that gives its variable."""
     return T.parallel(extent) if parallel else T.serial(extent)
+
+
+def outlined(name: str, parallel: bool) -> Any:
+    """Code in a function of its own, as a context manager: LLVM allots its registers apart.
+
+    Only inside a loop in ``parallel``: elsewhere TVM's debug information would not verify.
+    """
+    if not parallel:
+        return nullcontext()
+    return T.attr(tirx.const(0, "int32"), "compute_scope", name)
 
 
 def within(value: Expr, size: int) -> Expr:

@@ -112,12 +112,17 @@ class _Attention:
         queries = vector.scratch(self.isa.operand, plan.height * self.query_pitch)
         logits = vector.scratch(plan.logits, plan.height * plan.pitch)
         weights = vector.scratch(self.isa.operand, plan.height * plan.pitch)
+        sums = vector.scratch("int32", plan.height)
         emit = _Tile(plan, packed, queries, logits, weights, table, rest, self.dtype)
         with vector.loop(each) as number:
             first = vector.at_most((block * each + number) * plan.height, plan.rows - plan.height)
             self._queries(queries, q, sample * plan.rows + first)
-            emit.scores(sample, first, self.query_pitch)
-            emit.values(sample, first)
+            with vector.outlined("scores", plan.threads):
+                emit.scores(sample, first, self.query_pitch)
+            with vector.outlined("weights", plan.threads):
+                emit.exponentials(sums)
+            with vector.outlined("values", plan.threads):
+                emit.values(sample, first, sums)
 
     def _queries(self, queries: Buffer, q: Buffer, first: Expr) -> None:
         plan = self.plan
@@ -146,9 +151,9 @@ class _Tile:
         self.isa = plan.isa
         self.packed = packed
         self.queries = queries
+        self.weights = weights
+        self.table = table
         self.logits = logits
-        self.exponentials = weights
-        self.weights = Weights(plan, logits, weights, table)
         self.bias = rest[0] if plan.bias_batch else None
         self.out = rest[-1]
         self.dtype = dtype
@@ -229,10 +234,16 @@ class _Tile:
                 pair = vector.concat(narrow, lanes)
             vector.store(self.logits, place + i * lanes, pair, lanes * 2)
 
-    def values(self, sample: Expr, first: Expr) -> None:
+    def exponentials(self, sums: Buffer) -> None:
+        """Logits to weights, and the sum of each row's."""
+        emit = Weights(self.plan, self.logits, self.weights, self.table)
+        with vector.loop(self.plan.height) as row:
+            vector.store(sums, row, emit.row(row), 1)
+
+    def values(self, sample: Expr, first: Expr, sums: Buffer) -> None:
         """Weights times values, each row divided by its sum, to the output."""
         plan, lanes = self.plan, self.isa.lanes
-        scales = [self._row_scale(self.weights.row(i)) for i in range(plan.height)]
+        scales = [self._row_scale(vector.load(sums, i, 1)) for i in range(plan.height)]
         rows = [i * plan.pitch for i in range(plan.height)]
         for strips in plan.value_strips:
             with vector.loop(strips.count) as number:
@@ -244,7 +255,7 @@ class _Tile:
                 totals = tile.accumulate(
                     self.isa,
                     plan.keys_sum,
-                    self.exponentials,
+                    self.weights,
                     rows,
                     self.packed.values,
                     panel,

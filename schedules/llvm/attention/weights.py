@@ -25,7 +25,7 @@ class Weights:
         self._weights = weights
         self._table = table
 
-    def row(self, row: int) -> Expr:
+    def row(self, row: Expr) -> Expr:
         """The weights of a row; gives their int32 sum."""
         plan, lanes = self._plan, self._plan.isa.lanes
         start = row * plan.pitch
