@@ -42,7 +42,7 @@ def choose(workload: Workload, target: Any, rules: Sequence[Rule]) -> Kernel:
 
 
 @relax.expr_functor.mutator
-class _Scheduler(relax.PyExprMutator):  # type: ignore[misc]
+class _Scheduler(relax.PyExprMutator):
     """Walks ``main`` and swaps the callees of ``call_tir``."""
 
     def __init__(self, module: tvm.IRModule, target: Any, rules: Sequence[Rule]) -> None:
