@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schedules.llvm import attention, conv2d, default, dense, depthwise
+from schedules.llvm import attention, conv2d, default, dense, depthwise, layer_norm
 from schedules.rule import Rule
 
 
@@ -16,5 +16,6 @@ def rules(target: Any) -> Sequence[Rule]:
         depthwise.schedule,
         conv2d.schedule,
         attention.schedule,
+        layer_norm.schedule,
         default.schedule,
     )

@@ -20,6 +20,7 @@ class Isa:
     of the reduction that ``dot`` adds to a lane. operand: dtype in which activations wait for
     ``dot``; biased: they are stored plus 128, because one side of the product is unsigned.
     intrinsic: LLVM's name of ``dot``, empty where LLVM finds the instructions itself.
+    pairs: LLVM's name of the instruction that multiplies int16 and adds neighbours to int32.
     packs: LLVM's names of the saturating narrowings int32 -> int16 -> int8, interleaved by 128
     bits. permute: LLVM's name of the byte permutation of two registers, for tables.
     """
@@ -31,6 +32,7 @@ class Isa:
     operand: str = "int8"
     biased: bool = False
     intrinsic: str = ""
+    pairs: str = ""
     packs: tuple[str, str] | None = None
     permute: str = ""
 
@@ -65,6 +67,9 @@ class Isa:
         return vector.intrinsic(self.intrinsic, "int32", self.lanes, total, factors, weights)
 
 
+_AVX512_PAIRS = "llvm.x86.avx512.pmaddw.d.512"
+_AVX2_PAIRS = "llvm.x86.avx2.pmadd.wd"
+_SSE2_PAIRS = "llvm.x86.sse2.pmadd.wd"
 _AVX512_PACKS = ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packsswb.512")
 _AVX2_PACKS = ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packsswb")
 
@@ -75,6 +80,7 @@ AVX512_VNNI = Isa(
     group=4,
     biased=True,
     intrinsic="llvm.x86.avx512.vpdpbusd.512",
+    pairs=_AVX512_PAIRS,
     packs=_AVX512_PACKS,
     permute="llvm.x86.avx512.vpermi2var.qi.512",
 )
@@ -84,7 +90,8 @@ AVX512 = Isa(
     registers=32,
     group=2,
     operand="int16",
-    intrinsic="llvm.x86.avx512.pmaddw.d.512",
+    intrinsic=_AVX512_PAIRS,
+    pairs=_AVX512_PAIRS,
     packs=_AVX512_PACKS,
 )
 AVX_VNNI = Isa(
@@ -94,6 +101,7 @@ AVX_VNNI = Isa(
     group=4,
     biased=True,
     intrinsic="llvm.x86.avx512.vpdpbusd.256",
+    pairs=_AVX2_PAIRS,
     packs=_AVX2_PACKS,
 )
 AVX2 = Isa(
@@ -102,7 +110,8 @@ AVX2 = Isa(
     registers=16,
     group=2,
     operand="int16",
-    intrinsic="llvm.x86.avx2.pmadd.wd",
+    intrinsic=_AVX2_PAIRS,
+    pairs=_AVX2_PAIRS,
     packs=_AVX2_PACKS,
 )
 SSE2 = Isa(
@@ -111,7 +120,8 @@ SSE2 = Isa(
     registers=16,
     group=2,
     operand="int16",
-    intrinsic="llvm.x86.sse2.pmadd.wd",
+    intrinsic=_SSE2_PAIRS,
+    pairs=_SSE2_PAIRS,
 )
 DOTPROD = Isa(
     name="dotprod",

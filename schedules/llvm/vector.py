@@ -60,6 +60,15 @@ def load_some(buffer: Buffer, offset: Expr, lanes: int, count: int, dtype: str) 
     return tirx.op.masked_load(vector_type(dtype, lanes), buffer, index, _mask(lanes, count))
 
 
+def load_padded(buffer: Buffer, offset: Expr, lanes: int, count: int, dtype: str) -> Expr:
+    """The first ``count`` of ``lanes`` elements, then zeros."""
+    if count >= lanes:
+        return load(buffer, offset, lanes)
+    some = load_some(buffer, offset, lanes, count, dtype)
+    order = [i if i < count else lanes for i in range(lanes)]
+    return shuffle([some, constant(0, dtype, lanes)], order)
+
+
 def store(buffer: Buffer, offset: Expr, value: Expr, lanes: int) -> None:
     """``lanes`` elements to consecutive places."""
     T.buffer_store(buffer, value, [offset if lanes == 1 else T.ramp(offset, 1, lanes)])
