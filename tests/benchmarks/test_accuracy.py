@@ -1,3 +1,5 @@
+import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -135,3 +137,18 @@ def test_real_models_classify_their_first_images(shared, name):
     with torch.inference_mode():
         found = model.module(torch.from_numpy(batch)).argmax(1).numpy()
     assert np.mean(found == model.labels[: len(batch)]) > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulate", [False, True])
+def test_measuring_the_embedded_model(simulate):
+    model = MODELS["digits"]()
+    few = dataclasses.replace(
+        model, labels=model.labels[:64], test=lambda: itertools.islice(model.test(), 1)
+    )
+    exact = accuracy.float_logits(few)
+    found = accuracy.measure(Case("digits", simulate=simulate), few, exact)
+    assert found.images == 64
+    assert found.agreement >= 0.96
+    assert 20 < found.sqnr_db < 60
+    assert set(found.seconds) == {"import", "quantize", "compile", "run"}
