@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from schedules.llvm import vector
-from schedules.llvm.stages import Add
 from schedules.llvm.vector import Expr, constant
 
 
@@ -41,21 +40,16 @@ def requantize_wide(
     return vector.cast(vector.clip(moved, low, high, "int64", lanes), "int32", lanes)
 
 
-def add_scaled(value: Expr, other: Expr, stage: Add, lanes: int) -> Expr:
-    """E4 without its saturation: int32 ``value`` plus the other tensor's int32 values, scaled."""
-    width = "int64" if stage.wide else "int32"
-    centred = vector.cast(other, width, lanes)
-    if stage.zero_point:
-        centred = centred - constant(stage.zero_point, width, lanes)
-    if stage.multiplier != 1:
-        centred = centred * constant(stage.multiplier, width, lanes)
-    if stage.shift:
-        half = constant(1 << (stage.shift - 1), width, lanes)
-        centred = (centred + half) >> constant(stage.shift, width, lanes)
-    total = vector.cast(value, width, lanes) + centred
-    if not stage.wide:
-        return total
-    return vector.cast(vector.clip(total, stage.low, stage.high, "int64", lanes), "int32", lanes)
+def scaled(
+    value: Expr, multiplier: Expr, rounding: Expr, shift: Expr, wide: bool, lanes: int
+) -> Expr:
+    """The scaled operand of E4, ``(v * m + r) >> s``, in int32; ``wide``: by 64-bit arithmetic."""
+    if not wide:
+        return (value * multiplier + rounding) >> shift
+    v, m, r, s = (
+        vector.cast(part, "int64", lanes) for part in (value, multiplier, rounding, shift)
+    )
+    return vector.cast((v * m + r) >> s, "int32", lanes)
 
 
 def permuted(index: Expr, table: list[Expr], permute: str) -> Expr:

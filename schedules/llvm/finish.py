@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedules.llvm import vector
-from schedules.llvm.arithmetic import add_scaled, permuted, requantize_narrow, requantize_wide
+from schedules.llvm.arithmetic import permuted, requantize_narrow, requantize_wide, scaled
 from schedules.llvm.isa import Isa
 from schedules.llvm.row import Packed, Row, Rows, Words
 from schedules.llvm.stages import Add, Epilogue, Lookup, Requantize, Stage
@@ -109,7 +109,7 @@ class Finisher:
             return self._requantize([row], stage, first)[0]
         if isinstance(stage, Lookup):
             return self._lookup(row, stage)
-        return self._add(row, stage, offset, valid)
+        return self._add(row, stage, first, offset, valid)
 
     def _requantize(self, rows: Sequence[Row], stage: Requantize, first: Expr) -> list[Row]:
         """Column by column, so that a column's constants stay in registers for all rows."""
@@ -146,12 +146,17 @@ class Finisher:
         found = vector.bind(permuted(filled, registers, self._isa.permute))
         return found if index.lanes == size else vector.shuffle([found], range(index.lanes))
 
-    def _add(self, row: Row, stage: Add, offset: Expr, valid: int) -> Row:
-        lanes = self._isa.lanes
+    def _add(self, row: Row, stage: Add, first: Expr, offset: Expr, valid: int) -> Row:
         values = self._rows.words(row)
         others = self._other(stage, offset, valid, len(values))
-        totals = [add_scaled(v, o, stage, lanes) for v, o in zip(values, others, strict=True)]
-        return Words(tuple(vector.bind(t) for t in totals), (stage.low, stage.high))
+        if not stage.plain:
+            others = [self._scaled(o, stage, first + i) for i, o in enumerate(others)]
+        totals = [vector.bind(v + o) for v, o in zip(values, others, strict=True)]
+        return Words(tuple(totals), (stage.low, stage.high))
+
+    def _scaled(self, other: Expr, stage: Add, register: Expr) -> Expr:
+        multiplier, rounding, shift = (self._constant(register, stage.field + i) for i in range(3))
+        return scaled(other, multiplier, rounding, shift, stage.wide, self._isa.lanes)
 
     def _other(self, stage: Add, offset: Expr, valid: int, registers: int) -> Sequence[Expr]:
         """What an ``Add`` reads, as int32 registers; lanes behind the row repeat its end."""

@@ -38,8 +38,9 @@ def schedule(workload: Workload, target: Any) -> Kernel | None:
         return None
     isa = instruction_set(target)
     rows, channels = workload.arguments[0].shape
-    arguments: list[int | Constant] = [0, *affine.arguments(isa)]
-    body = _LayerNorm(workload, isa, affine).body
+    numbers = np.array([workload.params["epsilon"], affine.shift], np.int64)
+    arguments: list[int | Constant] = [0, *affine.arguments(isa), Constant(numbers)]
+    body = _LayerNorm(workload, isa).body
     name = f"layer_norm_{rows}x{channels}"
     specs = passed_specs(workload, arguments)
     return Kernel(name, vector.prim_func(name, specs, workload.output, body), tuple(arguments))
@@ -84,20 +85,20 @@ def _affine(workload: Workload) -> _Affine | None:
 
 
 class _LayerNorm:
-    def __init__(self, workload: Workload, isa: Isa, affine: _Affine) -> None:
+    def __init__(self, workload: Workload, isa: Isa) -> None:
         self.isa = isa
         self.rows, self.channels = workload.arguments[0].shape
         self.dtype = workload.arguments[0].dtype
         self.output = workload.output.dtype
-        self.epsilon = int(workload.params["epsilon"])
         self.bounds = (int(workload.params["low"]), int(workload.params["high"]))
-        self.affine = affine
+        self.numbers: Buffer = None
         self.strips = tile.cut(self.channels, isa.lanes, 4)
         self.count = -(-self.channels // isa.lanes) * isa.lanes
         self.batch = min(self.rows, isa.lanes // 2)
 
-    def body(self, x: Buffer, gain: Buffer, offset: Buffer, out: Buffer) -> None:
+    def body(self, x: Buffer, gain: Buffer, offset: Buffer, numbers: Buffer, out: Buffer) -> None:
         """Rows in batches whose roots are computed together."""
+        self.numbers = numbers
         batches = -(-self.rows // self.batch)
         threads = self.rows * self.channels >= PARALLEL_ELEMENTS
         each = -(-batches // _TASKS) if threads else batches
@@ -124,7 +125,7 @@ class _LayerNorm:
         """LN2 and the first half of LN3: S1, ``2^62 div v`` and the shift of a row."""
         total, square = self._sums(x, start)
         wide = vector.bind(total.astype("int64"))
-        count, epsilon = (tirx.const(v, "int64") for v in (self.channels, self.epsilon))
+        count, epsilon = tirx.const(self.channels, "int64"), vector.load(self.numbers, 0, 1)
         spread = square * count - wide * wide + epsilon
         variance = vector.bind(tirx.max(spread, tirx.const(1, "int64")))
         zeros = vector.bind(tirx.bitwise_and(leading_zeros(variance), tirx.const(~1, "int32")))
@@ -241,7 +242,8 @@ class _LayerNorm:
             total = _low(value, lanes // 2) * factor + offsets
             sums.append(vector.reinterpret(total, "int32", lanes))
         upper = [i + lanes * parity for i in range(1, lanes, 2) for parity in (0, 1)]
-        return vector.shuffle(sums, upper) >> constant(self.affine.shift, "int32", lanes)
+        shift = vector.load(self.numbers, 1, 1).astype("int32")
+        return vector.shuffle(sums, upper) >> vector.broadcast(shift, lanes)
 
 
 def _halves(value: Expr, lanes: int) -> tuple[Expr, Expr]:

@@ -51,19 +51,19 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Add:
-    """``clip(v + round((other - zero_point) * multiplier * 2^-shift), low, high)``.
+    """``clip(v + ((other * m + r) >> s), low, high)``; ``field``: the first of the rows m, r, s.
 
-    wide: the product needs 64 bits.
+    plain: the other tensor lies on the result's grid, ``clip(v + other, low, high)``. wide: the
+    product needs 64 bits.
     """
 
     other: int
     other_dtype: str
-    zero_point: int
-    multiplier: int
-    shift: int
+    field: int
     low: int
     high: int
     dtype: str
+    plain: bool
     wide: bool
 
 
@@ -126,14 +126,18 @@ class _Planner:
     def add(self, stage: Mapping[str, Any], other: Spec, number: int) -> bool:
         info = np.iinfo(other.dtype)
         zero_point, multiplier, shift = stage["zero_point"], stage["multiplier"], stage["shift"]
-        reach = max(abs(int(info.min) - zero_point), abs(int(info.max) - zero_point))
-        largest = reach * abs(multiplier) + ((1 << shift) >> 1)
-        wide = max(largest, (largest >> shift) + 1 + int(self.bound.max())) > _LIMIT
-        low, high = stage["low"], stage["high"]
+        rounding = ((1 << shift) >> 1) - zero_point * multiplier
+        largest = max(-int(info.min), int(info.max)) * abs(multiplier) + abs(rounding)
+        scaled = (largest >> shift) + 1
+        if abs(rounding) > _LIMIT or scaled + int(self.bound.max()) > _LIMIT:
+            return False
+        low, high, plain = stage["low"], stage["high"], (zero_point, multiplier, shift) == (0, 1, 0)
         self.stages.append(
-            Add(len(self.others), other.dtype, zero_point, multiplier, shift, low, high,
-                stage["dtype"], wide)
+            Add(len(self.others), other.dtype, len(self.rows), low, high, stage["dtype"], plain,
+                largest > _LIMIT)
         )  # fmt: skip
+        if not plain:
+            self.rows += [np.full_like(self.bound, n) for n in (multiplier, rounding, shift)]
         self.others.append(number)
         self.bound = np.full_like(self.bound, max(abs(low), abs(high)))
         return True

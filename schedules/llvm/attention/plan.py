@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,21 +23,12 @@ _TASKS = 8
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Scores to logits, in the 32-bit form of R32: numbers that hold for all of them."""
-
-    multiplier: int
-    rounding: int
-    shift: int
-    pre_shift: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """One attention: q ``[batch,rows,depth]``, k and v ``[batch,keys,..]``, ``values`` channels.
 
     logits: dtype in which logits wait. limit: the difference from which weights are 0.
-    bias_batch: samples of the bias, 0 without one.
+    bias_batch: samples of the bias, 0 without one. numbers: multiplier, rounding and shift of
+    logits, multiplier and shift of results; data of the kernel, so that layers share its code.
     """
 
     isa: Isa
@@ -46,15 +37,14 @@ class Plan:
     keys: int
     depth: int
     values: int
-    scale: Scale
+    pre_shift: int
     logits: str
     limit: int
     zero_point: int
     low: int
     high: int
-    rescale_multiplier: int
-    rescale_shift: int
     bias_batch: int
+    numbers: tuple[int, ...] = field(compare=False)
 
     @property
     def lowest(self) -> int:
@@ -162,15 +152,17 @@ def make_plan(workload: Workload, isa: Isa) -> Plan | None:
         keys=keys,
         depth=depth,
         values=values,
-        scale=Scale(int(multiplier[0]), int(form.rounding[0]), int(form.shift[0]), form.pre_shift),
+        pre_shift=form.pre_shift,
         logits="int16" if largest <= _INT16_LIMIT else "int32",
         limit=weight_octaves(8) << int(params.get("fraction_bits", 4)),
         zero_point=int(params["zero_point"]),
         low=int(params["low"]),
         high=int(params["high"]),
-        rescale_multiplier=int(params["rescale_multiplier"]),
-        rescale_shift=int(params["rescale_shift"]),
         bias_batch=workload.arguments[_BIAS].shape[0] if params.get("has_bias") else 0,
+        numbers=(
+            *(int(n[0]) for n in (multiplier, form.rounding, form.shift)),
+            *(int(params[key]) for key in ("rescale_multiplier", "rescale_shift")),
+        ),
     )
 
 

@@ -33,7 +33,8 @@ def schedule(workload: Workload, target: Any) -> Kernel | None:
     plan = make_plan(workload, instruction_set(target))
     if plan is None:
         return None
-    arguments: list[int | Constant] = [0, 1, 2, Constant(_table(workload, plan))]
+    numbers = np.array(plan.numbers, np.int32)
+    arguments: list[int | Constant] = [0, 1, 2, Constant(_table(workload, plan)), Constant(numbers)]
     if plan.bias_batch:
         arguments.append(_BIAS)
     kernel = _Attention(plan, workload.output.dtype)
@@ -70,7 +71,9 @@ class _Attention:
         self.signed = not plan.isa.biased and plan.isa.operand == "int8"
         self.query_pitch = operand.spread(plan.depths.total * plan.isa.group)
 
-    def body(self, q: Buffer, k: Buffer, v: Buffer, table: Buffer, *rest: Buffer) -> None:
+    def body(
+        self, q: Buffer, k: Buffer, v: Buffer, table: Buffer, numbers: Buffer, *rest: Buffer
+    ) -> None:
         plan, lanes = self.plan, self.isa.lanes
         packed = _Packed(
             vector.scratch("int8", plan.batch * packing.key_bytes(plan)),
@@ -82,7 +85,7 @@ class _Attention:
             self._pack(packed, k, v, sample)
         blocks = plan.blocks
         with vector.loop(plan.batch * blocks, parallel=plan.threads) as task:
-            self._block(packed, q, table, rest, task // blocks, task % blocks)
+            self._block(packed, q, (table, numbers, *rest), task // blocks, task % blocks)
 
     def _pack(self, packed: _Packed, k: Buffer, v: Buffer, sample: Expr) -> None:
         plan, lanes = self.plan, self.isa.lanes
@@ -101,7 +104,6 @@ class _Attention:
         self,
         packed: _Packed,
         q: Buffer,
-        table: Buffer,
         rest: Sequence[Buffer],
         sample: Expr,
         block: Expr,
@@ -113,7 +115,7 @@ class _Attention:
         logits = vector.scratch(plan.logits, plan.height * plan.pitch)
         weights = vector.scratch(self.isa.operand, plan.height * plan.pitch)
         sums = vector.scratch("int32", plan.height)
-        emit = _Tile(plan, packed, queries, logits, weights, table, rest, self.dtype)
+        emit = _Tile(plan, packed, queries, logits, weights, rest, self.dtype)
         with vector.loop(each) as number:
             first = vector.at_most((block * each + number) * plan.height, plan.rows - plan.height)
             self._queries(queries, q, sample * plan.rows + first)
@@ -143,7 +145,6 @@ class _Tile:
         queries: Buffer,
         logits: Buffer,
         weights: Buffer,
-        table: Buffer,
         rest: Sequence[Buffer],
         dtype: str,
     ) -> None:
@@ -152,9 +153,9 @@ class _Tile:
         self.packed = packed
         self.queries = queries
         self.weights = weights
-        self.table = table
+        self.table, self.numbers = rest[:2]
         self.logits = logits
-        self.bias = rest[0] if plan.bias_batch else None
+        self.bias = rest[2] if plan.bias_batch else None
         self.out = rest[-1]
         self.dtype = dtype
 
@@ -205,10 +206,11 @@ class _Tile:
         return logits
 
     def _logit(self, score: Expr) -> Expr:
-        scale, lanes = self.plan.scale, self.isa.lanes
-        numbers = (scale.multiplier, scale.rounding, scale.shift)
-        multiplier, rounding, shift = (vector.constant(n, "int32", lanes) for n in numbers)
-        logit = requantize_narrow(score, multiplier, rounding, shift, scale.pre_shift, lanes)
+        lanes = self.isa.lanes
+        numbers = [vector.broadcast(vector.load(self.numbers, i, 1), lanes) for i in range(3)]
+        logit = requantize_narrow(
+            score, numbers[0], numbers[1], numbers[2], self.plan.pre_shift, lanes
+        )
         return vector.bind(logit)
 
     def _store_logits(self, logits: Sequence[Expr], place: Expr, strips: Strips) -> None:
@@ -276,12 +278,12 @@ class _Tile:
 
     def _row_scale(self, total: Expr) -> tuple[Expr, Expr, Expr]:
         """AT5: a row's reciprocal, rounding and shift."""
-        plan = self.plan
+        multiplier, more = (vector.load(self.numbers, i, 1).astype("int64") for i in (3, 4))
         positive = tirx.max(total, tirx.const(1, "int32"))
         bits = vector.bind(bit_length(positive).astype("int64"))
-        scaled = tirx.const(plan.rescale_multiplier, "int64") << bits
+        scaled = multiplier << bits
         reciprocal = vector.bind(rounding_divide(scaled, positive))
-        shift = vector.bind(bits + tirx.const(plan.rescale_shift, "int64"))
+        shift = vector.bind(bits + more)
         one = tirx.const(1, "int64")
         return reciprocal, vector.bind(one << (shift - one)), shift
 
