@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from hyq_tvm.errors import UnsupportedModelError
-from hyq_tvm.quantization.graph import UNARY, Graph
+from hyq_tvm.quantization.graph import UNARY, Graph, Node
 from relay_passes.canonical.collect_terms import collect_terms
 from relay_passes.canonical.drop_broadcasts import drop_broadcasts
 from relay_passes.canonical.fold_affine import fold_affine
@@ -87,14 +89,20 @@ def extract_graph(mod: Any) -> Graph:
 
     Takes what ``hyq_tvm.from_torch`` and ``hyq_tvm.from_onnx`` give, and any Relax module of one
     function ``main`` with static shapes and constant weights. Raises ``UnsupportedModelError``
-    naming every operator that is in the way, each with the binding it comes from.
+    naming every operator that is in the way, each with the binding it comes from, and for weights
+    that are not finite.
     """
     graph = name_views(canonicalize(read_graph(mod)))
-    left = [
-        f"division by an activation at {node.name}"
-        for node in graph
-        if node.op == "unary" and node.attrs["fn"] not in UNARY
-    ]
-    if left:
-        raise UnsupportedModelError("unsupported operators:\n  " + "\n  ".join(left))
+    problems = [f"division by an activation at {n.name}" for n in graph if not _is_known(n)]
+    if problems:
+        raise UnsupportedModelError("unsupported operators:\n  " + "\n  ".join(problems))
+    for node in graph:
+        for key, value in node.params.items():
+            if not np.isfinite(value).all():
+                raise UnsupportedModelError(f"{key} of {node.name!r} holds NaN or infinity")
     return graph
+
+
+def _is_known(node: Node) -> bool:
+    """Whether a node is of the finished graph; only reciprocals may be left from before."""
+    return node.op != "unary" or node.attrs["fn"] in UNARY

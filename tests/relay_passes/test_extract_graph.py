@@ -150,6 +150,14 @@ def test_division_by_an_activation_is_named():
         extract_graph(mod)
 
 
+def test_weights_that_are_not_finite_are_named():
+    weight = np.ones((8, 4, 3, 3), np.float32)
+    weight[2, 1] = np.nan
+    mod = module(lambda bb, x: bb.emit(R.nn.conv2d(x, relax.const(weight)), "stem"), (1, 4, 6, 6))
+    with pytest.raises(UnsupportedModelError, match="weight of 'stem' holds NaN"):
+        extract_graph(mod)
+
+
 def test_training_statistics_are_refused():
     ones = relax.const(np.ones(4, np.float32))
     mod = module(
