@@ -59,7 +59,8 @@ class _Conv:
         self.threads = products >= PARALLEL_PRODUCTS
         self.block = row_block(window, self.threads, np.dtype(isa.operand).itemsize)
         self.pitch = operand.spread(window.width * window.channels)
-        shape = tile.choose(isa, window.pixels, weight.shape[1], window.out_width)
+        groups = self.reduction().total
+        shape = tile.choose(isa, window.pixels, weight.shape[1], groups, window.out_width)
         self.columns = shape.rows
         self.products = Products(
             workload, isa, epilogue, self._stretches(weight), self.reduction(), shape
@@ -91,7 +92,7 @@ class _Conv:
     def _body(self, x: Buffer) -> None:
         window, block = self.window, self.block
         blocks = -(-window.out_height // block)
-        with vector.loop(window.batch * blocks, parallel=self.threads) as number:
+        with vector.tasks(window.batch * blocks, self.threads) as number:
             image = number // blocks
             first = vector.at_most(number % blocks * block, window.out_height - block)
             size = window.span(block) * self.pitch + self.isa.bytes

@@ -45,11 +45,11 @@ class _Dense:
         self.name = workload.op
         self.channels, self.depth = len(weight), matrix.shape[-1]
         self.rows = prod(workload.output.shape) // self.channels
-        self.height = tile.choose(isa, self.rows, self.channels).rows
         groups = -(-self.depth // isa.group)
         self.padding = groups * isa.group - self.depth
         self.stride = operand.spread(groups * isa.group)
-        shape = tile.choose(isa, self.rows, self.channels)
+        shape = tile.choose(isa, self.rows, self.channels, groups)
+        self.height = shape.rows
         self.products = Products(workload, isa, epilogue, matrix, Reduction(groups), shape)
 
     def kernel(self) -> Kernel:
@@ -62,7 +62,7 @@ class _Dense:
         tiles = -(-self.rows // height)
         # Memory for a tile's rows costs a call, so a task is many tiles.
         each = -(-tiles // TASKS) if threads else tiles
-        with vector.loop(-(-tiles // each), parallel=threads) as task:
+        with vector.tasks(-(-tiles // each), threads) as task:
             lines = vector.scratch(self.isa.operand, height * self.stride + self.isa.bytes)
             start = vector.at_most(task * each, tiles - each)
             with vector.loop(each) as number:

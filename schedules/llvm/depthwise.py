@@ -112,7 +112,7 @@ class _Depthwise:
         self.finisher.bind(rest[:-1], rest[-1])
         window, height = self.window, self.height
         blocks = -(-window.out_height // height)
-        with vector.loop(window.batch * blocks, parallel=self.threads) as number:
+        with vector.tasks(window.batch * blocks, self.threads) as number:
             image = number // blocks
             first = vector.at_most(number % blocks * height, window.out_height - height)
             size = window.span(height) * self.pitch + 2 * self.block

@@ -103,7 +103,7 @@ class _LayerNorm:
         threads = self.rows * self.channels >= PARALLEL_ELEMENTS
         each = -(-batches // _TASKS) if threads else batches
         half = self.isa.lanes // 2
-        with vector.loop(-(-batches // each), parallel=threads) as task:
+        with vector.tasks(-(-batches // each), threads) as task:
             sums = vector.scratch("int64", half)
             squares = vector.scratch("int64", half)
             shifts = vector.scratch("int64", half)

@@ -81,35 +81,42 @@ def cut(channels: int, lanes: int, widest: int) -> list[Strips]:
     return done
 
 
+_LOAD = 0.95
+_LATENCY = 5.0
+_REQUANTIZE = 3.5
+_ROW = 6.0
+_MOST = 24
+
+
 @lru_cache(maxsize=1024)
-def choose(isa: Isa, rows: int, channels: int, tiled: int = 0) -> Shape:
-    """The tile with the fewest cycles for ``rows`` pixels.
+def choose(isa: Isa, rows: int, channels: int, groups: int, tiled: int = 0) -> Shape:
+    """The tile with the fewest cycles for ``rows`` pixels and ``groups`` groups to sum.
 
     tiled: rows that tiles must not cross (a row of an image), 0 for none.
     """
     run = tiled or rows
-    return min(_shapes(isa, run), key=lambda s: (_cost(isa, s, run, channels), -s.rows))
+    return min(_shapes(isa, run), key=lambda s: (_cost(isa, s, run, channels, groups), -s.rows))
 
 
 def _shapes(isa: Isa, run: int) -> list[Shape]:
-    spare = 2 if isa.registers > 16 else 1
-    shapes = []
-    for width in (4, 3, 2, 1):
-        tallest = (isa.registers - spare - width) // width
-        shapes += [Shape(rows, width) for rows in range(1, min(tallest, run) + 1)]
-    return shapes
+    """Tiles whose sums leave registers for weights, activations and the epilogue."""
+    most = _MOST if isa.registers > 16 else 12
+    return [
+        Shape(rows, width)
+        for width in ((4, 3, 2, 1) if isa.registers > 16 else (2, 1))
+        for rows in range(1, min(most // width, run) + 1)
+    ]
 
 
-def _cost(isa: Isa, shape: Shape, run: int, channels: int) -> float:
-    """Cycles for a group of the reduction: products, but not fewer than loads and latency allow."""
-    tiles = -(-run // shape.rows)
-    strips = cut(channels, isa.lanes, shape.registers)
+def _cost(isa: Isa, shape: Shape, run: int, channels: int, groups: int) -> float:
+    """Cycles: products, but not fewer than loads and latency allow, and what follows the sums."""
     cycles = 0.0
-    for strip in strips:
+    for strip in cut(channels, isa.lanes, shape.registers):
         products = shape.rows * strip.registers
         loads = shape.rows + strip.registers
-        cycles += strip.count * max(products, 0.9 * loads, 5)
-    return tiles * cycles
+        summed = groups * max(products, _LOAD * loads, _LATENCY)
+        cycles += strip.count * (summed + products * _REQUANTIZE + shape.rows * _ROW)
+    return -(-run // shape.rows) * cycles
 
 
 def pack_weights(weight: NDArray[np.int8], isa: Isa, strips: Sequence[Strips]) -> NDArray[np.int8]:

@@ -7,7 +7,6 @@ register. ``lanes`` is always a number known while emitting; one lane is a scala
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from tvm import tirx
@@ -164,8 +163,11 @@ def bind(value: Expr) -> Expr:
 
 
 def local(dtype: str, count: int) -> Buffer:
-    """A few registers: memory that LLVM promotes where all offsets are known."""
-    return T.alloc_buffer((count,), dtype, scope="local")
+    """A few registers: memory on the stack that LLVM promotes where all offsets are known.
+
+    Less than a kilobyte in TVM's scope "global", for in any other it asks its allocator.
+    """
+    return T.alloc_buffer((count,), dtype)
 
 
 def scratch(dtype: str, count: int) -> Buffer:
@@ -173,19 +175,14 @@ def scratch(dtype: str, count: int) -> Buffer:
     return T.alloc_buffer((count,), dtype)
 
 
-def loop(extent: int, parallel: bool = False) -> Any:
+def loop(extent: int) -> Any:
     """A loop from 0 to ``extent``, as a context manager that gives its variable."""
+    return T.serial(extent)
+
+
+def tasks(extent: int, parallel: bool) -> Any:
+    """A loop whose iterations are independent, in several threads where ``parallel`` says so."""
     return T.parallel(extent) if parallel else T.serial(extent)
-
-
-def outlined(name: str, parallel: bool) -> Any:
-    """Code in a function of its own, as a context manager: LLVM allots its registers apart.
-
-    Only inside a loop in ``parallel``: elsewhere TVM's debug information would not verify.
-    """
-    if not parallel:
-        return nullcontext()
-    return T.attr(tirx.const(0, "int32"), "compute_scope", name)
 
 
 def within(value: Expr, size: int) -> Expr:

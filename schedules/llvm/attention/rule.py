@@ -81,10 +81,10 @@ class _Attention:
             vector.scratch("int8", plan.batch * packing.value_bytes(plan)),
             vector.scratch("int32", plan.batch * plan.value_registers * lanes),
         )
-        with vector.loop(plan.batch, parallel=plan.threads) as sample:
+        with vector.tasks(plan.batch, plan.threads) as sample:
             self._pack(packed, k, v, sample)
         blocks = plan.blocks
-        with vector.loop(plan.batch * blocks, parallel=plan.threads) as task:
+        with vector.tasks(plan.batch * blocks, plan.threads) as task:
             self._block(packed, q, (table, numbers, *rest), task // blocks, task % blocks)
 
     def _pack(self, packed: _Packed, k: Buffer, v: Buffer, sample: Expr) -> None:
@@ -119,12 +119,9 @@ class _Attention:
         with vector.loop(each) as number:
             first = vector.at_most((block * each + number) * plan.height, plan.rows - plan.height)
             self._queries(queries, q, sample * plan.rows + first)
-            with vector.outlined("scores", plan.threads):
-                emit.scores(sample, first, self.query_pitch)
-            with vector.outlined("weights", plan.threads):
-                emit.exponentials(sums)
-            with vector.outlined("values", plan.threads):
-                emit.values(sample, first, sums)
+            emit.scores(sample, first, self.query_pitch)
+            emit.exponentials(sums)
+            emit.values(sample, first, sums)
 
     def _queries(self, queries: Buffer, q: Buffer, first: Expr) -> None:
         plan = self.plan
