@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from hyq_tvm.errors import ConfigError, DeviceProgramError, InputError
 from hyq_tvm.vta.arch import VTAConfig
+from hyq_tvm.vta.faults import FaultCode, StreamError
 from hyq_tvm.vta.isa.table import FINISH, FORMATS, UNITS
 from hyq_tvm.vta.kernels_native import NativeKernels, NativeUnavailable
 from hyq_tvm.vta.kernels_numpy import NumpyKernels
-from hyq_tvm.vta.machine import COUNTERS, Fault, Machine
+from hyq_tvm.vta.machine import COUNTERS, Fault, Machine, Status
 from hyq_tvm.vta.program import Place, Program
 from hyq_tvm.vta.units import FIRST_FLAG, FLAGS_END, TOKEN_QUEUES, pops, pushes, unit_of_row
 from hyq_tvm.vta.verify import describe
 
 KERNELS = ("auto", "native", "numpy")
+
+_VALUES = (Status.VARIANCE, Status.LENGTH)
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,18 @@ class Simulator:
         machine = Machine.create(self.config, program.dram_bytes)
         machine.fill(program.image_address, program.image)
         _write_inputs(machine, program, inputs)
-        name, execute = self._executor(machine, program)
-        _Execution(program, self.config, self.priority, execute).run()
+        name = self.execute(program, machine)
         outputs = {n: _read(machine, n, place) for n, place in program.places("output").items()}
         return Run(outputs, _counters(machine, program), name)
+
+    def execute(self, program: Program, machine: Machine) -> str:
+        """Execute the instructions on a machine as it is; which kernels ran.
+
+        Raises ``StreamError`` naming the instruction that cannot go on.
+        """
+        name, execute = self._executor(machine, program)
+        _Execution(program, self.config, self.priority, execute).run()
+        return name
 
     def _executor(self, machine: Machine, program: Program) -> tuple[str, Callable[[int], None]]:
         if self.kernels != "numpy":
@@ -120,6 +131,12 @@ def _counters(machine: Machine, program: Program) -> dict[str, int]:
     return counters
 
 
+def _code(status: Status) -> FaultCode:
+    if status.name.startswith("UNWRITTEN"):
+        return FaultCode.UNWRITTEN
+    return FaultCode.VALUE if status in _VALUES else FaultCode.RANGE
+
+
 class _Execution:
     """Queues and tokens of one run."""
 
@@ -145,7 +162,7 @@ class _Execution:
             self._fetch()
             unit = next((u for u in self._priority if self._ready(u)), None)
             if unit is None:
-                raise DeviceProgramError(self._deadlock())
+                raise StreamError(self._deadlock(), FaultCode.DEADLOCK, self._first_waiting())
             while self._ready(unit):
                 if self._step(unit):
                     return
@@ -188,7 +205,8 @@ class _Execution:
         try:
             self._execute(index)
         except Fault as fault:
-            raise DeviceProgramError(self._describe(index, str(fault))) from fault
+            problem = self._describe(index, str(fault))
+            raise StreamError(problem, _code(fault.status), index) from fault
         for queue in pushes(unit, row) if flagged else ():
             self._tokens[queue] += 1
         return False
@@ -196,17 +214,20 @@ class _Execution:
     def _check_finished(self, index: int, row: Sequence[int]) -> None:
         busy = [f"instruction {queue[0]}" for queue in self._queues.values() if queue]
         if busy:
-            raise DeviceProgramError(describe(index, row, f"ends before {', '.join(busy)}"))
+            problem = describe(index, row, f"ends before {', '.join(busy)}")
+            raise StreamError(problem, FaultCode.TOKENS, index)
         left = [f"{count} from {a} to {b}" for (a, b), count in self._tokens.items() if count]
         if left or pushes("compute", row):
-            raise DeviceProgramError(
-                describe(index, row, f"tokens are left: {', '.join(left) or 'those it pushes'}")
-            )
+            problem = describe(index, row, f"tokens are left: {', '.join(left) or 'its own'}")
+            raise StreamError(problem, FaultCode.TOKENS, index)
 
     def _describe(self, index: int, problem: str) -> str:
         layer = self._program.layer_of(index)
         text = describe(index, self._rows[index], problem)
         return f"{layer}: {text}" if layer else text
+
+    def _first_waiting(self) -> int:
+        return min((queue[0] for queue in self._queues.values() if queue), default=self._fetched)
 
     def _deadlock(self) -> str:
         heads = [

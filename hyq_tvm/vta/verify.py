@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hyq_tvm.errors import DeviceProgramError
 from hyq_tvm.vta.arch import VTAConfig
+from hyq_tvm.vta.faults import FaultCode, StreamError
 from hyq_tvm.vta.isa.assembly import disassemble
 from hyq_tvm.vta.isa.encoding import Rows, from_row
 from hyq_tvm.vta.isa.table import (
@@ -26,21 +26,23 @@ Registers = dict[str, int]
 
 
 def verify(rows: Rows, config: VTAConfig, dram_bytes: int) -> None:
-    """Raises ``DeviceProgramError`` naming the first instruction that ``config`` cannot execute.
+    """Raises ``StreamError`` naming the first instruction that ``config`` cannot execute.
 
     What micro-ops select, and what was never written, shows only when the program runs.
     """
     finish = BY_NAME["FINISH"].opcode
     listed = rows.tolist()
     if not listed or listed[-1][0] != finish:
-        raise DeviceProgramError("the program is truncated: its last instruction is not FINISH")
+        problem = "the program is truncated: its last instruction is not FINISH"
+        raise StreamError(problem, FaultCode.TRUNCATED, max(len(listed) - 1, 0))
     registers: Registers = {register.name: register.reset for register in REGISTERS}
     for index, row in enumerate(listed):
         problem = _problem(row, registers, config, dram_bytes)
         if row[0] == finish and index + 1 < len(listed):
-            problem = "FINISH is not the last instruction"
+            problem = describe(index, row, "FINISH is not the last instruction")
+            raise StreamError(problem, FaultCode.ILLEGAL, index)
         if problem:
-            raise DeviceProgramError(describe(index, row, problem))
+            raise StreamError(describe(index, row, problem), FaultCode.RANGE, index)
 
 
 def describe(index: int, row: Row, problem: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm.errors import DeviceProgramError
+from hyq_tvm.vta.faults import FaultCode, StreamError
 from hyq_tvm.vta.isa.records import WORD_BITS, Field, Format, Placed
 from hyq_tvm.vta.isa.table import (
     BY_NAME,
@@ -213,7 +214,8 @@ def decode(words: Words) -> Rows:
         legal[chosen] = ~_rest(part, form)
     if not legal.all():
         index = int(np.argmin(legal))
-        raise DeviceProgramError(f"instruction {index}: {_illegal(int(opcodes[index]))}")
+        problem = f"instruction {index}: {_illegal(int(opcodes[index]))}"
+        raise StreamError(problem, FaultCode.ILLEGAL, index)
     _check_rows(rows)
     return rows
 
@@ -263,7 +265,8 @@ def _check_rows(rows: Rows) -> None:
         try:
             check(from_row(row))
         except DeviceProgramError as error:
-            raise DeviceProgramError(f"instruction {index}: {error}") from error
+            problem = f"instruction {index}: {error}"
+            raise StreamError(problem, FaultCode.ILLEGAL, index) from error
 
 
 def from_row(row: Sequence[Any]) -> Instruction:
