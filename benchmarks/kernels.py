@@ -25,6 +25,7 @@ from schedules.rule import Constant, Kernel, Spec, Workload
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)
+BYTE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +61,23 @@ RESIDUAL = {"kind": "add", "zero_point": 0, "multiplier": 1, "shift": 0, "low": 
             "high": 32767, "dtype": "int16"}  # fmt: skip
 PLAIN = [requantize()]
 TABLE = [requantize(), SILU]
+WIDE_TABLE = [
+    {**requantize("int16"), "low": -2047, "high": 2047},
+    {"kind": "lookup", "low": -2047, "dtype": "int8"},
+]
 STREAM = [requantize("int16"), RESIDUAL]
 
 
 def ints(dtype: Any, *shape: int) -> Array:
     info = np.iinfo(dtype)
     return RNG.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+def silu(largest: int) -> Array:
+    """The table of an activation between grids that end at 8, for indices up to ``largest``."""
+    x = np.arange(-largest, largest + 1) * (8 / largest)
+    table = np.rint(x / (1 + np.exp(-x)) * (127 / 8)).astype(np.int8)
+    return table[: 2 * largest] if largest == BYTE else table
 
 
 def stage_tensors(
@@ -76,7 +88,7 @@ def stage_tensors(
         if stage["kind"] == "requantize":
             tensors += quantize_multiplier(RNG.uniform(0.5, 1.0, channels) / (100 * depth**0.5))
         elif stage["kind"] == "lookup":
-            tensors.append(ints(np.int8, 256))
+            tensors.append(silu(-stage["low"]))
         else:
             tensors.append(ints(np.int16, *shape))
     return tensors
@@ -115,6 +127,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "dense 256x240x480 table": lambda: dense(256, 240, 480, TABLE),
     "dense 1x640x1000": lambda: dense(1, 640, 1000, PLAIN),
     "1x1 64->256 @32 table": lambda: conv(32, 64, 256, 1, TABLE),
+    "1x1 64->256 @32 wide table": lambda: conv(32, 64, 256, 1, WIDE_TABLE),
     "1x1 256->64 @32": lambda: conv(32, 256, 64, 1, PLAIN),
     "1x1 16->64 @128 table": lambda: conv(128, 16, 64, 1, TABLE),
     "1x1 64->32 @128": lambda: conv(128, 64, 32, 1, PLAIN),

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from schedules.llvm import attention, conv2d, default, dense, depthwise, layer_norm
-from schedules.rule import Rule
+from schedules.rule import Rule, Tunable
+
+TUNABLE = (
+    Tunable("dense", dense.schedule, dense.space),
+    Tunable("depthwise", depthwise.schedule, depthwise.space),
+    Tunable("conv2d", conv2d.schedule, conv2d.space),
+    Tunable("attention", attention.schedule, attention.space),
+    Tunable("layer_norm", layer_norm.schedule, layer_norm.space),
+)
+"""Rules whose choices can be searched; the first with a space for a workload is the one."""
 
 
 def rules(target: Any) -> Sequence[Rule]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.llvm import operand, tile, vector
-from schedules.llvm.image import Window, row_block
+from schedules.llvm import choices, operand, tile, vector
+from schedules.llvm.image import Window, row_block, row_blocks
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.products import (
     PARALLEL_PRODUCTS,
@@ -17,18 +20,54 @@ from schedules.llvm.products import (
     plan_epilogue,
 )
 from schedules.llvm.stages import Epilogue
-from schedules.llvm.tile import Reduction
+from schedules.llvm.tile import Reduction, Shape
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Kernel, Workload
 
 
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+@dataclass(frozen=True)
+class Choice:
+    """Tiles of ``columns`` pixels by ``registers`` registers; ``unroll`` groups of the reduction in
+    its loop's body; ``block`` output rows together, in threads or not (1, 0).
+    """
+
+    columns: int
+    registers: int
+    unroll: int
+    block: int
+    threads: int
+
+
+def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """Any convolution with constant weights; depthwise ones have a better rule."""
     if workload.op != "conv2d" or not has_constant_weights(workload):
         return None
     isa = instruction_set(target)
     epilogue = plan_epilogue(workload, isa)
-    return None if epilogue is None else _Conv(workload, isa, epilogue).kernel()
+    if epilogue is None:
+        return None
+    return _Conv(workload, isa, epilogue, choice).kernel()
+
+
+def space(workload: Workload, target: Any) -> Sequence[Choice]:
+    """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
+    if workload.op != "conv2d" or not has_constant_weights(workload):
+        return ()
+    isa = instruction_set(target)
+    epilogue = plan_epilogue(workload, isa)
+    if epilogue is None:
+        return ()
+    conv = _Conv(workload, isa, epilogue, None)
+    default, window = conv.choice, conv.window
+    everything = product(
+        tile.shapes(isa, window.out_width),
+        [n for n in choices.UNROLLED if n <= conv.reduction().groups],
+        row_blocks(window, default.block),
+        choices.thread_choices(target, bool(default.threads)),
+    )
+    return choices.default_first(
+        default, (Choice(s.rows, s.registers, *rest) for s, *rest in everything)
+    )
 
 
 def merged(weight: NDArray[np.int8], groups: int, lanes: int) -> NDArray[np.int8]:
@@ -49,31 +88,42 @@ def merged(weight: NDArray[np.int8], groups: int, lanes: int) -> NDArray[np.int8
 
 
 class _Conv:
-    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue) -> None:
+    def __init__(
+        self, workload: Workload, isa: Isa, epilogue: Epilogue, choice: Choice | None
+    ) -> None:
         self.isa = isa
         self.window = Window.of(workload)
         window, groups = self.window, int(workload.params["groups"])
         weight = merged(workload.constant(1), groups, isa.lanes)
         self.inputs = weight.shape[4]
-        products = weight.size * window.pixels
-        self.threads = products >= PARALLEL_PRODUCTS
-        self.block = row_block(window, self.threads, np.dtype(isa.operand).itemsize)
         self.pitch = operand.spread(window.width * window.channels)
+        self.choice = choice or self._default(weight)
+        shape = Shape(self.choice.columns, self.choice.registers)
+        reduction = self.reduction(self.choice.unroll)
+        self.products = Products(workload, isa, epilogue, self._stretches(weight), reduction, shape)
+
+    def _default(self, weight: NDArray[np.int8]) -> Choice:
+        isa, window = self.isa, self.window
+        threads = weight.size * window.pixels >= PARALLEL_PRODUCTS
         groups = self.reduction().total
         shape = tile.choose(isa, window.pixels, weight.shape[1], groups, window.out_width)
-        self.columns = shape.rows
-        self.products = Products(
-            workload, isa, epilogue, self._stretches(weight), self.reduction(), shape
+        return Choice(
+            shape.rows,
+            shape.registers,
+            unroll=1,
+            block=row_block(window, threads, np.dtype(isa.operand).itemsize),
+            threads=int(threads),
         )
 
-    def reduction(self) -> Reduction:
+    def reduction(self, unroll: int = 1) -> Reduction:
         """Kernel rows; within one, all columns at once where their channels are neighbours."""
         window = self.window
         rows = (window.kernel[0], window.dilation[0] * self.pitch)
         if self._whole_rows:
-            return Reduction(-(-window.kernel[1] * window.channels // self.isa.group), (rows,))
+            groups = -(-window.kernel[1] * window.channels // self.isa.group)
+            return Reduction(groups, (rows,), unroll)
         columns = (window.kernel[1], window.dilation[1] * window.channels)
-        return Reduction(-(-self.inputs // self.isa.group), (rows, columns))
+        return Reduction(-(-self.inputs // self.isa.group), (rows, columns), unroll)
 
     @property
     def _whole_rows(self) -> bool:
@@ -90,9 +140,9 @@ class _Conv:
         return self.products.kernel(name, self._body)
 
     def _body(self, x: Buffer) -> None:
-        window, block = self.window, self.block
+        window, block = self.window, self.choice.block
         blocks = -(-window.out_height // block)
-        with vector.tasks(window.batch * blocks, self.threads) as number:
+        with vector.tasks(window.batch * blocks, bool(self.choice.threads)) as number:
             image = number // blocks
             first = vector.at_most(number % blocks * block, window.out_height - block)
             size = window.span(block) * self.pitch + self.isa.bytes
@@ -106,7 +156,7 @@ class _Conv:
                     self._row(strip, lines, row, (image * window.out_height + first + row))
 
     def _row(self, strip: Any, lines: Buffer, row: Expr, line: Expr) -> None:
-        window, count = self.window, self.columns
+        window, count = self.window, self.choice.columns
         with vector.loop(-(-window.out_width // count)) as number:
             column = vector.at_most(number * count, window.out_width - count)
             start = row * (window.strides[0] * self.pitch) + strip.group * self.inputs

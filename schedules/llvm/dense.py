@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import Any
 
-from schedules.llvm import operand, tile, vector
+from schedules.llvm import choices, operand, tile, vector
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.products import (
     PARALLEL_PRODUCTS,
@@ -15,18 +18,63 @@ from schedules.llvm.products import (
     plan_epilogue,
 )
 from schedules.llvm.stages import Epilogue
-from schedules.llvm.tile import Reduction
+from schedules.llvm.tile import Reduction, Shape
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Kernel, Workload
 
 
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+@dataclass(frozen=True)
+class Choice:
+    """Tiles of ``rows`` rows by ``registers`` registers; ``unroll`` groups of the reduction in its
+    loop's body; tiles in ``tasks`` pieces for threads, 1 for none.
+    """
+
+    rows: int
+    registers: int
+    unroll: int
+    tasks: int
+
+
+def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """``x [M,K]`` times a constant ``weight [N,K]`` in register tiles."""
     if not (_is_dense(workload) and has_constant_weights(workload)):
         return None
     isa = instruction_set(target)
     epilogue = plan_epilogue(workload, isa)
-    return None if epilogue is None else _Dense(workload, isa, epilogue).kernel()
+    if epilogue is None:
+        return None
+    return _Dense(workload, isa, epilogue, choice or _default(workload, isa)).kernel()
+
+
+def space(workload: Workload, target: Any) -> Sequence[Choice]:
+    """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
+    if not (_is_dense(workload) and has_constant_weights(workload)):
+        return ()
+    isa = instruction_set(target)
+    if plan_epilogue(workload, isa) is None:
+        return ()
+    default = _default(workload, isa)
+    rows, depth, _ = _sizes(workload)
+    unrolled = [n for n in choices.UNROLLED if n <= -(-depth // isa.group)]
+    tasks = choices.task_choices(target, default.tasks, rows)
+    shapes = tile.shapes(isa, rows)
+    everything = product(shapes, unrolled, tasks)
+    return choices.default_first(
+        default, (Choice(s.rows, s.registers, unroll, pieces) for s, unroll, pieces in everything)
+    )
+
+
+def _default(workload: Workload, isa: Isa) -> Choice:
+    rows, depth, channels = _sizes(workload)
+    shape = tile.choose(isa, rows, channels, -(-depth // isa.group))
+    threads = rows * depth * channels >= PARALLEL_PRODUCTS
+    return Choice(shape.rows, shape.registers, unroll=1, tasks=TASKS if threads else 1)
+
+
+def _sizes(workload: Workload) -> tuple[int, int, int]:
+    """Rows, depth, channels."""
+    channels = workload.arguments[1].shape[0]
+    return prod(workload.output.shape) // channels, workload.arguments[1].size // channels, channels
 
 
 def _is_dense(workload: Workload) -> bool:
@@ -38,19 +86,19 @@ def _is_dense(workload: Workload) -> bool:
 
 
 class _Dense:
-    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue) -> None:
+    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue, choice: Choice) -> None:
         weight = workload.constant(1)
         matrix = weight.reshape(1, len(weight), 1, -1)
         self.isa = isa
         self.name = workload.op
-        self.channels, self.depth = len(weight), matrix.shape[-1]
-        self.rows = prod(workload.output.shape) // self.channels
+        self.rows, self.depth, self.channels = _sizes(workload)
         groups = -(-self.depth // isa.group)
         self.padding = groups * isa.group - self.depth
         self.stride = operand.spread(groups * isa.group)
-        shape = tile.choose(isa, self.rows, self.channels, groups)
-        self.height = shape.rows
-        self.products = Products(workload, isa, epilogue, matrix, Reduction(groups), shape)
+        self.height, self.pieces = choice.rows, choice.tasks
+        reduction = Reduction(groups, unroll=choice.unroll)
+        shape = Shape(choice.rows, choice.registers)
+        self.products = Products(workload, isa, epilogue, matrix, reduction, shape)
 
     def kernel(self) -> Kernel:
         name = f"{self.name}_{self.rows}x{self.depth}x{self.channels}"
@@ -58,11 +106,10 @@ class _Dense:
 
     def _body(self, x: Buffer) -> None:
         height = self.height
-        threads = self.rows * self.depth * self.channels >= PARALLEL_PRODUCTS
         tiles = -(-self.rows // height)
         # Memory for a tile's rows costs a call, so a task is many tiles.
-        each = -(-tiles // TASKS) if threads else tiles
-        with vector.tasks(-(-tiles // each), threads) as task:
+        each = -(-tiles // self.pieces)
+        with vector.tasks(-(-tiles // each), self.pieces > 1) as task:
             lines = vector.scratch(self.isa.operand, height * self.stride + self.isa.bytes)
             start = vector.at_most(task * each, tiles - each)
             with vector.loop(each) as number:

@@ -7,16 +7,18 @@ all the outputs whose windows it is in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import gcd
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.llvm import operand, vector
+from schedules.llvm import choices, operand, vector
 from schedules.llvm.finish import Finisher
-from schedules.llvm.image import Window, row_block
+from schedules.llvm.image import Window, row_block, row_blocks
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.products import has_constant_weights, plan_epilogue
 from schedules.llvm.row import Rows
@@ -28,19 +30,63 @@ REGISTERS = 4
 """Registers of sums in a block of channels."""
 
 PARALLEL_PRODUCTS = 300_000
-_PIXELS = 4
+_UNITS = 4
+_UNIT_CHOICES = (1, 2, 3, 4, 6, 8)
 _MOST_PIXELS_A_UNIT = 8
 
 
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+@dataclass(frozen=True)
+class Choice:
+    """``units`` units of a row at once; ``block`` output rows together, in threads or not (1, 0)."""
+
+    units: int
+    block: int
+    threads: int
+
+
+def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """Convolutions with as many groups as input and output channels, and constant weights."""
-    if workload.op != "conv2d" or not has_constant_weights(workload):
-        return None
-    if not workload.params["groups"] == len(workload.constant(1)) == workload.arguments[0].shape[3]:
+    if not _is_depthwise(workload):
         return None
     isa = instruction_set(target)
     epilogue = plan_epilogue(workload, isa)
-    return None if epilogue is None else _Depthwise(workload, isa, epilogue).kernel()
+    if epilogue is None:
+        return None
+    return _Depthwise(workload, isa, epilogue, choice or _default(workload, isa)).kernel()
+
+
+def space(workload: Workload, target: Any) -> Sequence[Choice]:
+    """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
+    if not _is_depthwise(workload):
+        return ()
+    isa = instruction_set(target)
+    if plan_epilogue(workload, isa) is None:
+        return ()
+    default, window = _default(workload, isa), Window.of(workload)
+    everything = product(
+        [n for n in _UNIT_CHOICES if n <= _most_units(window, isa)],
+        row_blocks(window, default.block),
+        choices.thread_choices(target, bool(default.threads)),
+    )
+    return choices.default_first(default, (Choice(*c) for c in everything))
+
+
+def _is_depthwise(workload: Workload) -> bool:
+    if workload.op != "conv2d" or not has_constant_weights(workload):
+        return False
+    outputs, inputs = len(workload.constant(1)), workload.arguments[0].shape[3]
+    return bool(workload.params["groups"] == outputs == inputs)
+
+
+def _default(workload: Workload, isa: Isa) -> Choice:
+    window = Window.of(workload)
+    threads = window.pixels * workload.constant(1).size >= PARALLEL_PRODUCTS
+    block = row_block(window, threads, np.dtype(isa.operand).itemsize)
+    return Choice(min(_UNITS, _most_units(window, isa)), block, int(threads))
+
+
+def _most_units(window: Window, isa: Isa) -> int:
+    return window.out_width // Unit.of(window, REGISTERS * isa.lanes).pixels
 
 
 @dataclass(frozen=True)
@@ -63,7 +109,7 @@ class Unit:
 
 
 class _Depthwise:
-    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue) -> None:
+    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue, choice: Choice) -> None:
         self.workload = workload
         self.isa = isa
         self.rows = Rows(isa, {1: 0, 2: 2, 4: 4}[isa.group])
@@ -71,8 +117,7 @@ class _Depthwise:
         self.window = Window.of(workload)
         window = self.window
         self.unit = Unit.of(window, self.block)
-        self.threads = window.pixels * workload.constant(1).size >= PARALLEL_PRODUCTS
-        self.height = row_block(window, self.threads, np.dtype(isa.operand).itemsize)
+        self.choice = choice
         self.pitch = operand.spread(window.width * window.channels)
         self.lanes = self._lane_channels()
         self.finisher = Finisher(isa, epilogue, self.lanes.reshape(-1), self.rows.mixed)
@@ -110,9 +155,9 @@ class _Depthwise:
     def _body(self, x: Buffer, weights: Buffer, *rest: Buffer) -> None:
         self.weights = weights
         self.finisher.bind(rest[:-1], rest[-1])
-        window, height = self.window, self.height
+        window, height = self.window, self.choice.block
         blocks = -(-window.out_height // height)
-        with vector.tasks(window.batch * blocks, self.threads) as number:
+        with vector.tasks(window.batch * blocks, bool(self.choice.threads)) as number:
             image = number // blocks
             first = vector.at_most(number % blocks * height, window.out_height - height)
             size = window.span(height) * self.pitch + 2 * self.block
@@ -125,7 +170,7 @@ class _Depthwise:
 
     def _row(self, lines: Buffer, start: Expr, line: Expr) -> None:
         window, unit = self.window, self.unit
-        pixels = unit.pixels * min(_PIXELS, window.out_width // unit.pixels)
+        pixels = unit.pixels * self.choice.units
         channels = window.channels
         full = channels // self.block if unit.pixels == 1 else unit.blocks
         with vector.loop(-(-window.out_width // pixels)) as number:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schedules.llvm import vector
-from schedules.llvm.arithmetic import permuted, requantize_narrow, requantize_wide, scaled
+from schedules.llvm.arithmetic import requantize_narrow, requantize_wide, scaled
 from schedules.llvm.isa import Isa
 from schedules.llvm.row import Packed, Row, Rows, Words
 from schedules.llvm.stages import Add, Epilogue, Lookup, Requantize, Stage
+from schedules.llvm.tables import tables_of
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Array, Constant
 
-_BYTES = 256
+_WIDTH = 4
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row on its way to ``offset``; columns: its registers of channels."""
+
+    row: Row
+    columns: Sequence[Expr]
+    offset: Expr
+    valid: int
 
 
 class Finisher:
@@ -33,6 +45,7 @@ class Finisher:
         self._epilogue = epilogue
         self._channels = channels
         self._rows = Rows(isa, mixed)
+        self._lookups = tables_of(isa, epilogue.stages, epilogue.tables)
         self._constants: Buffer = None
         self._tables: Sequence[Buffer] = ()
         self._others: Sequence[Buffer] = ()
@@ -41,8 +54,7 @@ class Finisher:
     @property
     def arguments(self) -> list[int | Constant]:
         """What it adds to a kernel's arguments, in the order of ``bind``."""
-        lookups = [s for s in self._epilogue.stages if isinstance(s, Lookup)]
-        tables = [Constant(self._table(s)) for s in lookups]
+        tables = [Constant(table.constant) for table in self._lookups]
         return [Constant(self._packed_constants()), *tables, *self._epilogue.others]
 
     def _packed_constants(self) -> Array:
@@ -51,20 +63,6 @@ class Finisher:
         values = np.where(self._channels < 0, np.int32(1), values)
         ordered = values.reshape(self._epilogue.rows, -1, self._isa.lanes).swapaxes(0, 1)
         return np.ascontiguousarray(ordered)
-
-    def _table(self, stage: Lookup) -> Array:
-        table = self._epilogue.tables[stage.table]
-        if not self._permutes(stage):
-            return table
-        by_byte = np.zeros(_BYTES, table.dtype)
-        by_byte[(stage.low + np.arange(len(table))) & (_BYTES - 1)] = table
-        return by_byte
-
-    def _permutes(self, stage: Lookup) -> bool:
-        """Whether the table is read by permutations of registers."""
-        table = self._epilogue.tables[stage.table]
-        small = table.dtype == np.int8 and len(table) <= _BYTES
-        return bool(self._isa.permute) and small and -128 <= stage.low <= 128 - len(table)
 
     def bind(self, buffers: Sequence[Buffer], out: Buffer) -> None:
         """The kernel's buffers of ``arguments``, and its output."""
@@ -88,37 +86,65 @@ class Finisher:
         first: Expr,
         offsets: Sequence[Expr],
         valid: int,
+        adjacent: bool = False,
     ) -> None:
         """Stores the rows ``totals[row][register]``.
 
         first: number of their first register of channels. offsets: where in the output each row's
-        first channel is. valid: how many channels to store; the rest is padding.
+        first channel is. valid: how many channels to store; the rest is padding. adjacent: rows
+        lie one behind the other in the output.
         """
-        stages = self._epilogue.stages
+        columns = [first + i for i in range(len(totals[0]))]
         rows: list[Row] = [Words(tuple(registers)) for registers in totals]
+        stages = self._epilogue.stages
         if stages and isinstance(stages[0], Requantize):
-            rows = self._requantize(rows, stages[0], first)
+            rows = self._requantize(rows, stages[0], columns)
             stages = stages[1:]
-        for row, offset in zip(rows, offsets, strict=True):
+        lines = [_Line(r, columns, o, valid) for r, o in zip(rows, offsets, strict=True)]
+        for line in self._joined(lines) if adjacent else lines:
+            row = line.row
             for stage in stages:
-                row = self._apply(row, stage, first, offset, valid)
-            self._rows.store(row, self._epilogue.dtype, self._out, offset, valid)
+                row = self._apply(row, stage, line)
+            self._rows.store(row, self._epilogue.dtype, self._out, line.offset, line.valid)
 
-    def _apply(self, row: Row, stage: Stage, first: Expr, offset: Expr, valid: int) -> Row:
+    def _joined(self, lines: Sequence[_Line]) -> list[_Line]:
+        """Adjacent lines as lines of four registers, which narrow and look up at once."""
+        lanes, width = self._isa.lanes, len(lines[0].columns)
+        if self._rows.mixed or lines[0].valid != width * lanes:
+            return list(lines)
+        bounds = [line.row.bounds for line in lines if isinstance(line.row, Words)]
+        cells = [
+            (register, column, line.offset + i * lanes)
+            for line in lines
+            if isinstance(line.row, Words)
+            for i, (register, column) in enumerate(
+                zip(line.row.registers, line.columns, strict=True)
+            )
+        ]
+        joined = []
+        for start in range(0, len(cells), _WIDTH):
+            registers, columns, offsets = zip(*cells[start : start + _WIDTH], strict=True)
+            row = Words(registers, bounds[0])
+            joined.append(_Line(row, columns, offsets[0], len(registers) * lanes))
+        return joined
+
+    def _apply(self, row: Row, stage: Stage, line: _Line) -> Row:
         if isinstance(stage, Requantize):
-            return self._requantize([row], stage, first)[0]
+            return self._requantize([row], stage, line.columns)[0]
         if isinstance(stage, Lookup):
-            return self._lookup(row, stage)
-        return self._add(row, stage, first, offset, valid)
+            return self._lookups[stage.table].look(self._rows, row, self._tables[stage.table])
+        return self._add(row, stage, line)
 
-    def _requantize(self, rows: Sequence[Row], stage: Requantize, first: Expr) -> list[Row]:
+    def _requantize(
+        self, rows: Sequence[Row], stage: Requantize, columns: Sequence[Expr]
+    ) -> list[Row]:
         """Column by column, so that a column's constants stay in registers for all rows."""
         values = [self._rows.words(row) for row in rows]
         done: list[list[Expr]] = [[] for _ in rows]
-        for column in range(len(values[0])):
-            scale = self._scale(stage, first + column)
+        for number, column in enumerate(columns):
+            scale = self._scale(stage, column)
             for i, registers in enumerate(values):
-                done[i].append(vector.bind(scale(registers[column])))
+                done[i].append(vector.bind(scale(registers[number])))
         return [Words(tuple(registers), (stage.low, stage.high)) for registers in done]
 
     def _scale(self, stage: Requantize, register: Expr) -> Callable[[Expr], Expr]:
@@ -129,28 +155,14 @@ class Finisher:
         limits = (stage.zero_point, stage.low, stage.high)
         return lambda v: requantize_wide(v, rows[0], rows[1], *limits, lanes)
 
-    def _lookup(self, row: Row, stage: Lookup) -> Row:
-        table = self._tables[stage.table]
-        if self._permutes(stage):
-            index = self._rows.packed(row, "int8")
-            return Packed(self._permuted(index, table), "int8", index.lanes)
-        lanes = self._isa.lanes
-        low = vector.constant(stage.low, "int32", lanes)
-        entries = [vector.gather(table, r - low) for r in self._rows.words(row)]
-        return Words(tuple(vector.bind(vector.cast(e, "int32", lanes)) for e in entries))
-
-    def _permuted(self, index: Packed, table: Buffer) -> Expr:
-        size = self._isa.bytes
-        registers = [vector.load(table, size * i, size) for i in range(_BYTES // size)]
-        filled = vector.concat([index.value] * (size // index.lanes), index.lanes)
-        found = vector.bind(permuted(filled, registers, self._isa.permute))
-        return found if index.lanes == size else vector.shuffle([found], range(index.lanes))
-
-    def _add(self, row: Row, stage: Add, first: Expr, offset: Expr, valid: int) -> Row:
+    def _add(self, row: Row, stage: Add, line: _Line) -> Row:
         values = self._rows.words(row)
-        others = self._other(stage, offset, valid, len(values))
+        others = self._other(stage, line, len(values))
         if not stage.plain:
-            others = [self._scaled(o, stage, first + i) for i, o in enumerate(others)]
+            others = [
+                self._scaled(o, stage, column)
+                for o, column in zip(others, line.columns, strict=True)
+            ]
         totals = [vector.bind(v + o) for v, o in zip(values, others, strict=True)]
         return Words(tuple(totals), (stage.low, stage.high))
 
@@ -158,12 +170,12 @@ class Finisher:
         multiplier, rounding, shift = (self._constant(register, stage.field + i) for i in range(3))
         return scaled(other, multiplier, rounding, shift, stage.wide, self._isa.lanes)
 
-    def _other(self, stage: Add, offset: Expr, valid: int, registers: int) -> Sequence[Expr]:
+    def _other(self, stage: Add, line: _Line, registers: int) -> Sequence[Expr]:
         """What an ``Add`` reads, as int32 registers; lanes behind the row repeat its end."""
         lanes, parts = self._isa.lanes, []
         for i in range(registers):
-            left = max(1, valid - i * lanes)
-            start = offset + min(i * lanes, valid - 1)
+            left = max(1, line.valid - i * lanes)
+            start = line.offset + min(i * lanes, line.valid - 1)
             buffer = self._others[stage.other]
             parts.append(vector.load_some(buffer, start, lanes, left, stage.other_dtype))
         joined = Packed(vector.concat(parts, lanes), stage.other_dtype, registers * lanes)

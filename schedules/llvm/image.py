@@ -70,6 +70,12 @@ class Window:
         return (self.out_width - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
 
 
+def row_blocks(window: Window, default: int) -> list[int]:
+    """Numbers of output rows to compute together: a few, in blocks of equal height."""
+    pieces = [1 << i for i in range(window.out_height.bit_length())]
+    return sorted({default, *(-(-window.out_height // n) for n in pieces)})
+
+
 def _pair(values: tuple[int, ...] | list[int]) -> tuple[int, int]:
     first, second = values
     return int(first), int(second)

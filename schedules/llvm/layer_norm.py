@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 
 from hyq_tvm.topi.bits import leading_zeros
-from schedules.llvm import tile, vector
+from schedules.llvm import choices, tile, vector
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.row import Rows, Words
 from schedules.llvm.vector import Buffer, Expr, constant
@@ -24,26 +26,59 @@ from schedules.rule import Constant, Kernel, Workload, passed_specs
 MAX_CHANNELS = 16384
 PARALLEL_ELEMENTS = 30_000
 _TASKS = 16
+_STRIPS = (1, 2, 4, 8)
 _HALF = 32
 _NORMALIZED_LIMIT = 2**23
 _ROOT_BITS = 16
 
 
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+@dataclass(frozen=True)
+class Choice:
+    """Output in strips of ``registers`` registers; rows in ``tasks`` pieces for threads, 1 for
+    none.
+    """
+
+    registers: int
+    tasks: int
+
+
+def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """Norms over rows whose constants leave room for 64-bit arithmetic."""
-    if workload.op != "layer_norm" or any(a.constant is None for a in workload.arguments[1:3]):
-        return None
-    affine = _affine(workload)
-    if affine is None or workload.arguments[0].shape[1] > MAX_CHANNELS:
+    affine = _affine(workload) if _fits(workload) else None
+    if affine is None:
         return None
     isa = instruction_set(target)
     rows, channels = workload.arguments[0].shape
     numbers = np.array([workload.params["epsilon"], affine.shift], np.int64)
     arguments: list[int | Constant] = [0, *affine.arguments(isa), Constant(numbers)]
-    body = _LayerNorm(workload, isa).body
+    body = _LayerNorm(workload, isa, choice or _default(workload)).body
     name = f"layer_norm_{rows}x{channels}"
     specs = passed_specs(workload, arguments)
     return Kernel(name, vector.prim_func(name, specs, workload.output, body), tuple(arguments))
+
+
+def space(workload: Workload, target: Any) -> Sequence[Choice]:
+    """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
+    if not _fits(workload) or _affine(workload) is None:
+        return ()
+    default = _default(workload)
+    rows, channels = workload.arguments[0].shape
+    widest = -(-channels // instruction_set(target).lanes)
+    everything = product(
+        [n for n in _STRIPS if n <= widest], choices.task_choices(target, default.tasks, rows)
+    )
+    return choices.default_first(default, (Choice(*c) for c in everything))
+
+
+def _fits(workload: Workload) -> bool:
+    if workload.op != "layer_norm" or workload.arguments[0].shape[1] > MAX_CHANNELS:
+        return False
+    return all(a.constant is not None for a in workload.arguments[1:3])
+
+
+def _default(workload: Workload) -> Choice:
+    threads = workload.arguments[0].size >= PARALLEL_ELEMENTS
+    return Choice(registers=4, tasks=_TASKS if threads else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +120,15 @@ def _affine(workload: Workload) -> _Affine | None:
 
 
 class _LayerNorm:
-    def __init__(self, workload: Workload, isa: Isa) -> None:
+    def __init__(self, workload: Workload, isa: Isa, choice: Choice) -> None:
         self.isa = isa
         self.rows, self.channels = workload.arguments[0].shape
         self.dtype = workload.arguments[0].dtype
         self.output = workload.output.dtype
         self.bounds = (int(workload.params["low"]), int(workload.params["high"]))
         self.numbers: Buffer = None
-        self.strips = tile.cut(self.channels, isa.lanes, 4)
+        self.pieces = choice.tasks
+        self.strips = tile.cut(self.channels, isa.lanes, choice.registers)
         self.count = -(-self.channels // isa.lanes) * isa.lanes
         self.batch = min(self.rows, isa.lanes // 2)
 
@@ -100,10 +136,9 @@ class _LayerNorm:
         """Rows in batches whose roots are computed together."""
         self.numbers = numbers
         batches = -(-self.rows // self.batch)
-        threads = self.rows * self.channels >= PARALLEL_ELEMENTS
-        each = -(-batches // _TASKS) if threads else batches
+        each = -(-batches // self.pieces)
         half = self.isa.lanes // 2
-        with vector.tasks(-(-batches // each), threads) as task:
+        with vector.tasks(-(-batches // each), self.pieces > 1) as task:
             sums = vector.scratch("int64", half)
             squares = vector.scratch("int64", half)
             shifts = vector.scratch("int64", half)

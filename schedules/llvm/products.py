@@ -114,7 +114,7 @@ class Products:
         """One tile.
 
         rows: where the first stretch of each row starts in ``activations``. offsets: where in the
-        output channel 0 of each row is.
+        output channel 0 of each row is; rows are neighbours.
         """
         starts = [self._finisher.start(strip.register + i) for i in range(strip.registers)]
         panel = strip.register * (self._isa.lanes * self._isa.group * self._reduction.total)
@@ -122,7 +122,8 @@ class Products:
             self._isa, self._reduction, activations, rows, self._packed, panel, starts
         )
         places = [offset + strip.channel for offset in offsets]
-        self._finisher.finish(totals, strip.register, places, strip.valid)
+        whole_rows = strip.valid == self._channels and self._groups == 1
+        self._finisher.finish(totals, strip.register, places, strip.valid, whole_rows)
 
 
 @contextmanager

@@ -101,20 +101,28 @@ class Rows:
             vector.store_some(out, offset + done, part, size, left)
             done += size
 
+    def pairs(self, row: Row) -> list[Expr]:
+        """The row as registers of int16 with pieces of two registers in turn, for ``joined``."""
+        registers = _filled(self.words(row), 4)
+        return [self.pair(registers[i], registers[i + 1]) for i in (0, 2)]
+
+    def joined(self, pairs: Sequence[Expr]) -> Expr:
+        """Two registers of ``pairs`` saturated to one of int8, its elements in order."""
+        assert self.isa.packs is not None
+        size = self.isa.bytes
+        value = vector.intrinsic(self.isa.packs[1], "int8", size, *pairs)
+        if self.mixed == 4:
+            return value
+        dtype, pieces = ("int64", size // 8) if self.mixed else ("int32", size // 4)
+        return vector.reinterpret(self._sorted(value, dtype, pieces), "int8", size)
+
     def _saturated8(self, registers: Sequence[Expr]) -> Expr:
-        """int32 -> int8, four registers to one, whose pieces the instructions leave interleaved."""
-        lanes, size = self.isa.lanes, self.isa.bytes
+        """int32 -> int8, four registers to one."""
         done = []
         for i in range(0, len(registers), 4):
-            halves = [self.pair(registers[j], registers[j + 1]) for j in (i, i + 2)]
-            assert self.isa.packs is not None
-            value = vector.intrinsic(self.isa.packs[1], "int8", size, *halves)
-            if self.mixed != 4:
-                width, dtype = (lanes, "int32") if not self.mixed else (lanes // 2, "int64")
-                value = self._sorted(value, dtype, width)
-                value = vector.reinterpret(value, "int8", size)
-            done.append(value)
-        return vector.concat(done, size)
+            pairs = [self.pair(registers[j], registers[j + 1]) for j in (i, i + 2)]
+            done.append(self.joined(pairs))
+        return vector.concat(done, self.isa.bytes)
 
     def _saturated16(self, registers: Sequence[Expr]) -> Expr:
         """int32 -> int16, two registers to one, whose pieces the instruction leaves interleaved."""

@@ -48,11 +48,13 @@ class Strips:
 class Reduction:
     """``groups`` groups one behind the other, in a nest of loops ``(count, step)`` around them.
 
-    A step is the distance in elements of activations; weights lie in the nest's order.
+    A step is the distance in elements of activations; weights lie in the nest's order. unroll:
+    groups in the body of the innermost loop.
     """
 
     groups: int
     loops: tuple[tuple[int, int], ...] = ()
+    unroll: int = 1
 
     @property
     def total(self) -> int:
@@ -95,10 +97,10 @@ def choose(isa: Isa, rows: int, channels: int, groups: int, tiled: int = 0) -> S
     tiled: rows that tiles must not cross (a row of an image), 0 for none.
     """
     run = tiled or rows
-    return min(_shapes(isa, run), key=lambda s: (_cost(isa, s, run, channels, groups), -s.rows))
+    return min(shapes(isa, run), key=lambda s: (_cost(isa, s, run, channels, groups), -s.rows))
 
 
-def _shapes(isa: Isa, run: int) -> list[Shape]:
+def shapes(isa: Isa, run: int) -> list[Shape]:
     """Tiles whose sums leave registers for weights, activations and the epilogue."""
     most = _MOST if isa.registers > 16 else 12
     return [
@@ -157,10 +159,9 @@ def accumulate(
         for total, start in zip(row, starts, strict=True):
             vector.store(total, 0, start, lanes)
     size = lanes * isa.group
-    with ExitStack() as nest:
-        offset, cell = _enter(nest, reduction)
-        group = nest.enter_context(vector.loop(reduction.groups))
-        cell = (cell * reduction.groups + group) * len(starts)
+
+    def add(offset: Expr, stretch: Expr, group: Expr) -> None:
+        cell = (stretch * reduction.groups + group) * len(starts)
         loaded = [
             vector.bind(isa.weights(weights, panel + (cell + i) * size)) for i in range(len(starts))
         ]
@@ -168,6 +169,15 @@ def accumulate(
             value = vector.bind(isa.broadcast(activations, row + offset + group * isa.group))
             for total, weight in zip(sums, loaded, strict=True):
                 vector.store(total, 0, isa.dot(vector.load(total, 0, lanes), value, weight), lanes)
+
+    with ExitStack() as nest:
+        offset, stretch = _enter(nest, reduction)
+        turns = reduction.groups // reduction.unroll
+        with vector.loop(turns) as turn:
+            for i in range(reduction.unroll):
+                add(offset, stretch, turn * reduction.unroll + i)
+        for group in range(turns * reduction.unroll, reduction.groups):
+            add(offset, stretch, group)
     return [[vector.bind(vector.load(t, 0, lanes)) for t in sums] for sums in totals]
 
 

@@ -29,6 +29,8 @@ EPILOGUES = {
     "table": [to_int8(), lookup()],
     "table of seven bits": [to_int8(zero_point=0, low=-64, high=63), lookup(low=-64)],
     "wide table": [to_int16(12), lookup(low=-2047)],
+    "smooth wide table": [to_int16(12), lookup(low=-2048)],
+    "table from a distance": [to_int16(12), lookup(low=-2300)],
     "table to int16": [to_int8(), lookup(dtype="int16"), to_int8()],
     "stream": [to_int16(), residual()],
     "narrow stream": [to_int8(), residual("int8", shift=7, multiplier=100)],
@@ -45,12 +47,20 @@ def epilogue_tensors(stages, channels, depth, shape):
             tensors += factors(channels, near=near)
             near = 0.4
         elif stage["kind"] == "lookup":
-            entries = {-128: 256, -64: 128, -2047: 4095}[stage["low"]]
-            tensors.append(ints(stage["dtype"], entries))
+            tensors.append(table_of(stage))
         else:
             data.append(len(tensors))
             tensors.append(ints(stage["dtype"], *shape))
     return tensors, data
+
+
+def table_of(stage):
+    """Any values, or, for the tables that ramps and waves stand for, values in small steps."""
+    entries = {-128: 256, -64: 128, -2047: 4095, -2048: 4096, -2300: 4400}[stage["low"]]
+    if stage["low"] == -2048:
+        index = np.arange(entries)
+        return np.rint(60 * np.sin(index / 300) + index / 70 - 30).astype(np.int8)
+    return ints(stage["dtype"], entries)
 
 
 def dense_call(m, k, n, stages=None, multiplier=None):
@@ -226,3 +236,18 @@ def test_factors_per_row_are_left_to_other_rules():
     arrays = [*call.arrays[:3], *factors(2, 3, 1, near=0.01)]
     per_pixel = Call(call.op, call.params, arrays)
     assert dense.schedule(per_pixel.workload(), make_target("avx2")) is None
+
+
+def test_every_entry_of_a_wide_table(target):
+    """Sums of all 4,096 values: sixteen times one input plus the other."""
+    x = np.array([(h, i) for h in range(-128, 128) for i in range(16)], np.int8)
+    index = np.arange(4096)
+    stages = [{**to_int16(12), "low": -2048}, lookup(low=-2048)]
+    calls = {}
+    for amplitude in (20, 60, 127):
+        wave = amplitude * np.sin(index / 200) + 0.4 * np.cos(index * 3)
+        table = np.rint(wave).clip(-128, 127).astype(np.int8)
+        arrays = [x, np.tile(np.array([[16, 1]], np.int8), (17, 1)), np.zeros(17, np.int32),
+                  np.full(17, 2**30, np.int32), np.full(17, 30, np.int32), table]  # fmt: skip
+        calls[f"amplitude {amplitude}"] = Call("dense", {"epilogue": stages}, arrays)
+    assert_exact(calls, [dense.schedule], target)

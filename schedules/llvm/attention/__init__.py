@@ -4,6 +4,7 @@ Nothing of the size tokens x tokens reaches memory: a tile of query rows keeps i
 weights in scratch memory of some kilobytes. Keys and values are packed once for all rows.
 """
 
+from schedules.llvm.attention.plan import space
 from schedules.llvm.attention.rule import schedule
 
-__all__ = ["schedule"]
+__all__ = ["schedule", "space"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from hyq_tvm.numerics.constants import MASKED
 from hyq_tvm.numerics.softmax_tables import weight_octaves
-from schedules.llvm import tile
-from schedules.llvm.isa import Isa
+from schedules.llvm import choices, tile
+from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.stages import narrow_form
 from schedules.llvm.tile import Reduction, Strips
 from schedules.rule import Workload
@@ -20,6 +23,16 @@ _INT16_LIMIT = 2**15 - _MARGIN
 _LOGIT_LIMIT = 2**30 - _MARGIN
 _PARALLEL_PRODUCTS = 500_000
 _TASKS = 8
+_MOST_BLOCKS = 16
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Tiles of ``rows`` query rows; the rows of a sample in ``blocks`` parts, in threads or not."""
+
+    rows: int
+    blocks: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class Plan:
     high: int
     bias_batch: int
     numbers: tuple[int, ...] = field(compare=False)
+    choice: Choice | None = None
 
     @property
     def lowest(self) -> int:
@@ -72,10 +86,15 @@ class Plan:
         return self.permutes and not self.bias_batch
 
     @property
-    def height(self) -> int:
-        """Query rows of a tile."""
+    def tallest(self) -> int:
+        """The most query rows whose sums fit into registers."""
         spare = 2 if self.isa.registers > 16 else 1
         return min(self.rows, (self.isa.registers - spare - self.width) // self.width)
+
+    @property
+    def height(self) -> int:
+        """Query rows of a tile."""
+        return self.choice.rows if self.choice else self.tallest
 
     @property
     def key_strips(self) -> tuple[Strips, ...]:
@@ -121,14 +140,33 @@ class Plan:
     @property
     def threads(self) -> bool:
         """Whether the work is worth threads."""
+        if self.choice:
+            return bool(self.choice.threads)
         products = self.batch * self.rows * self.keys * (self.depth + self.values)
         return products >= _PARALLEL_PRODUCTS
 
     @property
     def blocks(self) -> int:
         """Parts that the rows of a sample are cut into."""
+        if self.choice:
+            return self.choice.blocks
         tiles = -(-self.rows // self.height)
         return min(tiles, -(-_TASKS // self.batch)) if self.threads else 1
+
+
+def space(workload: Workload, target: Any) -> Sequence[Choice]:
+    """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
+    plan = make_plan(workload, instruction_set(target)) if workload.op == "attention" else None
+    if plan is None:
+        return ()
+    default = Choice(plan.height, plan.blocks, int(plan.threads))
+    most = min(_MOST_BLOCKS, -(-plan.rows // plan.height))
+    everything = product(
+        range(1, plan.tallest + 1),
+        sorted({default.blocks, *(n for n in range(1, most + 1) if most % n == 0)}),
+        choices.thread_choices(target, plan.threads),
+    )
+    return choices.default_first(default, (Choice(*c) for c in everything))
 
 
 def make_plan(workload: Workload, isa: Isa) -> Plan | None:

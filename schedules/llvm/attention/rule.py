@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from hyq_tvm.topi.fixed_point import rounding_divide
 from schedules.llvm import operand, tile, vector
 from schedules.llvm.arithmetic import requantize_narrow
 from schedules.llvm.attention import packing
-from schedules.llvm.attention.plan import Plan, make_plan
+from schedules.llvm.attention.plan import Choice, Plan, make_plan
 from schedules.llvm.attention.weights import Weights
 from schedules.llvm.isa import instruction_set
 from schedules.llvm.row import Rows, Words
@@ -26,13 +26,14 @@ from schedules.rule import Constant, Kernel, Workload, passed_specs
 _TABLE, _BIAS = 5, 6
 
 
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """``softmax(q k^T) v`` with 8-bit weights from a table, with or without a bias."""
     if workload.op != "attention":
         return None
     plan = make_plan(workload, instruction_set(target))
     if plan is None:
         return None
+    plan = replace(plan, choice=choice)
     numbers = np.array(plan.numbers, np.int32)
     arguments: list[int | Constant] = [0, 1, 2, Constant(_table(workload, plan)), Constant(numbers)]
     if plan.bias_batch:
