@@ -79,3 +79,17 @@ def passed_specs(workload: Workload, arguments: Sequence[int | Constant]) -> lis
 
 Rule = Callable[[Workload, Any], Kernel | None]
 """``rule(workload, target)``: the kernel, or None where the operator is not the rule's."""
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """A rule with something to choose.
+
+    name: what records call it. schedule: the rule, with a choice as a third argument. space: all
+    choices for a workload, the rule's own first; empty where the operator is not the rule's. A
+    choice is a frozen dataclass of integers; every one makes the same results.
+    """
+
+    name: str
+    schedule: Callable[..., Kernel | None]
+    space: Callable[[Workload, Any], Sequence[Any]]

@@ -37,7 +37,7 @@ _MOST_PIXELS_A_UNIT = 8
 
 @dataclass(frozen=True)
 class Choice:
-    """``units`` units of a row at once; ``block`` output rows together, in threads or not (1, 0)."""
+    """``units`` units of a row at once; ``block`` output rows together; threads or not: 1, 0."""
 
     units: int
     block: int
