@@ -2,6 +2,7 @@
 
 ====================  =============================================================================
 ``lib.so``            compiled kernels, weights and the virtual machine's program
+``program*.vta``      programs of the VTA accelerator, for that target only (docs/vta.md)
 ``plan.json``         the QuantPlan (absent for a module that was compiled in float)
 ``metadata.json``     format, versions, target, processor features, inputs, outputs, and the SHA-256
                       of the other files
@@ -32,6 +33,7 @@ FORMAT = 1
 LIBRARY = "lib.so"
 PLAN = "plan.json"
 METADATA = "metadata.json"
+PROGRAM_SUFFIX = ".vta"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm import artifact
-from hyq_tvm.artifact import Metadata, TensorSpec
+from hyq_tvm.artifact import PROGRAM_SUFFIX, Metadata, TensorSpec
 from hyq_tvm.errors import (
     ArtifactError,
     ConfigError,
+    DeviceProgramError,
     FloatComputationError,
     InputError,
     PlanError,
@@ -46,17 +47,29 @@ class Library(Protocol):
 
 @dataclass(frozen=True)
 class SavedLibrary:
-    """The library of an artefact."""
+    """The library of an artefact, and the accelerator programs beside it."""
 
     path: Path
+    _held: list[Any] = field(default_factory=list)
 
     def module(self) -> Any:
-        """TVM's module, loaded from the file."""
-        return load_library(self.path)
+        """TVM's module, loaded from the file; programs can be called while this object lives."""
+        library = load_library(self.path)
+        if self._programs():
+            from hyq_tvm.vta.driver.calls import register
+            from hyq_tvm.vta.program import Program
+
+            self._held.extend(register([Program.load(file) for file in self._programs()]))
+        return library
 
     def export(self, path: Path) -> None:
-        """Copy the file; raises ``OSError``."""
+        """Copy the files; raises ``OSError``."""
         shutil.copyfile(self.path, path)
+        for file in self._programs():
+            shutil.copyfile(file, path.parent / file.name)
+
+    def _programs(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"*{PROGRAM_SUFFIX}"))
 
 
 @dataclass(frozen=True)
@@ -206,6 +219,8 @@ def load(path: str | os.PathLike[str], run_code: bool = True) -> Executable:
     refusal = "" if run_code else "it was loaded with run_code=False"
     try:
         return Executable(checked.metadata, checked.plan, library, refusal=refusal)
+    except DeviceProgramError as error:
+        raise ArtifactError(str(error)) from error
     except (RuntimeError, AttributeError) as error:
         raise ArtifactError(f"{checked.library} holds no compiled model: {error}") from error
 

@@ -23,7 +23,7 @@ def read_program(mod: tvm.IRModule) -> IntegerProgram:
 
     Raises ``FloatComputationError`` on a binding that is neither (it has no golden definition).
     """
-    return _Reader(mod).read()
+    return ProgramReader(mod).read()
 
 
 def golden(mod: tvm.IRModule) -> Callable[..., list[NDArray[Any]]]:
@@ -31,7 +31,9 @@ def golden(mod: tvm.IRModule) -> Callable[..., list[NDArray[Any]]]:
     return read_program(mod).run
 
 
-class _Reader:
+class ProgramReader:
+    """Bindings of a module as instructions. source: var -> the tensor that it stands for."""
+
     def __init__(self, mod: tvm.IRModule) -> None:
         self.mod = mod
         attrs = mod.attrs or {}
@@ -40,6 +42,7 @@ class _Reader:
         self.instructions: list[Instruction] = []
 
     def read(self) -> IntegerProgram:
+        """The whole of ``main``."""
         main = self.mod["main"]
         inputs = {}
         for param in main.params:
@@ -47,13 +50,14 @@ class _Reader:
             inputs[param.name] = _shape(param)
         for block in main.body.blocks:
             for binding in block.bindings:
-                self._bind(binding.var, binding.value)
+                self.bind(binding.var, binding.value)
         result = main.body.body
         fields = list(result.fields) if isinstance(result, relax.Tuple) else [result]
         outputs = {self.source[field]: _shape(field) for field in fields}
         return IntegerProgram(tuple(self.instructions), inputs, outputs)
 
-    def _bind(self, var: Any, value: Any) -> None:
+    def bind(self, var: Any, value: Any) -> None:
+        """Read one binding; vars that it uses are in ``source`` already."""
         if isinstance(value, relax.Var):
             self.source[var] = self.source[value]
         elif value.op.same_as(tvm.ir.Op.get("relax.reshape")):

@@ -180,7 +180,7 @@ def test_dynamic_shapes_are_refused():
             hyq_tvm.compile(dynamic)
 
 
-@pytest.mark.parametrize("target", ["fpga", "cuda", "vta", {"kind": "llvm", "mcpu": "z80"}, None])
+@pytest.mark.parametrize("target", ["fpga", "cuda", {"kind": "llvm", "mcpu": "z80"}, None])
 def test_targets_are_checked_before_anything_is_calibrated(target):
     def never():
         raise AssertionError("calibration started")

@@ -14,6 +14,16 @@ from hyq_tvm import native_log
 from hyq_tvm.errors import TargetError
 
 
+class Library(Protocol):
+    """Compiled code, in memory or in a file."""
+
+    def module(self) -> Any:
+        """TVM's module, runnable in this process."""
+
+    def export(self, path: Path) -> None:
+        """Write a shared library, and what else belongs into its folder; raises ``OSError``."""
+
+
 @dataclass(frozen=True)
 class CompiledLibrary:
     """A library that TVM has just made, still in memory."""
@@ -43,7 +53,7 @@ class Built:
     ``/proc/cpuinfo`` names them. notes: what the backend wants to report.
     """
 
-    library: CompiledLibrary
+    library: Library
     machine: str
     features: tuple[str, ...]
     notes: Mapping[str, Any]

@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import prod
@@ -29,6 +29,7 @@ from hyq_tvm.vta.verify import verify
 
 MAGIC = b"HYQVTA\r\n"
 FORMAT = 1
+SUFFIX = ".vta"
 ROLES = ("input", "output", "constant", "activation")
 DRAM_LIMIT = 1 << 32
 _PREFIX = struct.Struct("<8sII")
@@ -122,6 +123,11 @@ class Program:
                 "with this device's architecture record"
             )
 
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the file that ``save`` writes: what this program is known by."""
+        return self.to_bytes()[-_DIGEST_BYTES:]
+
     def to_bytes(self) -> bytes:
         """The file's contents."""
         header = {
@@ -200,6 +206,12 @@ class Program:
             return cls.from_bytes(Path(path).read_bytes())
         except (OSError, DeviceProgramError) as error:
             raise DeviceProgramError(f"{path}: {error}") from error
+
+
+def export_programs(programs: Sequence[Program], folder: Path) -> None:
+    """Write ``program.vta``, ``program1.vta`` and so on; raises ``OSError``."""
+    for index, program in enumerate(programs):
+        folder.joinpath(f"program{index or ''}{SUFFIX}").write_bytes(program.to_bytes())
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], bytes]:

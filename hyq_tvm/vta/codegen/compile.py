@@ -58,6 +58,14 @@ HOST = ("quantize", "dequantize")
 """Float operators at the two ends, which the host computes."""
 
 
+class RefusedOperationError(UnsupportedModelError):
+    """An operator cannot run on the device. operation: which one."""
+
+    def __init__(self, operation: Operation, reason: str) -> None:
+        super().__init__(f"{operation.layer} ({operation.op}): {reason}")
+        self.operation = operation
+
+
 def compile_operations(
     operations: Sequence[Operation],
     outputs: Sequence[str],
@@ -79,7 +87,10 @@ def compile_operations(
     context = Context(config, stream, pool, addresses)
     for operation in operations:
         stream.layer(operation.layer)
-        RULES[operation.op](context, operation)
+        try:
+            RULES[operation.op](context, operation)
+        except UnsupportedModelError as error:
+            raise RefusedOperationError(operation, str(error)) from error
     words = stream.words()
     image = pool.image
     places = {

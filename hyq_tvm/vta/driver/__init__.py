@@ -1,5 +1,6 @@
 """Running programs on devices: one small protocol, and what implements it (docs/vta.md)."""
 
+from hyq_tvm.vta.driver.calls import on_device
 from hyq_tvm.vta.driver.mapped import MappedDevice, open_mapped
 from hyq_tvm.vta.driver.protocol import Control, Device, Register, State
 from hyq_tvm.vta.driver.session import Session
@@ -13,5 +14,6 @@ __all__ = [
     "Session",
     "SimulatedDevice",
     "State",
+    "on_device",
     "open_mapped",
 ]
