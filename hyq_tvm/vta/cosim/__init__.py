@@ -1,0 +1,1 @@
+"""Cosimulation: the hardware's sources compiled to a model that Python drives."""
