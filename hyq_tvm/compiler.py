@@ -17,7 +17,7 @@ from tvm import relax
 import hyq_tvm
 from hyq_tvm import module_facts as facts
 from hyq_tvm.artifact import Metadata, check_host, package_versions
-from hyq_tvm.errors import ArtifactError, CalibrationError, ConfigError, PlanError, TuningError
+from hyq_tvm.errors import ArtifactError, CalibrationError, ConfigError, PlanError
 from hyq_tvm.executable import Executable
 from hyq_tvm.images import ImageFolder, Prepare, Preprocessing
 from hyq_tvm.processor import host_features
@@ -27,11 +27,13 @@ from hyq_tvm.quantization.plan import QuantPlan
 from hyq_tvm.quantization.planner import make_plan
 from hyq_tvm.targets import resolve
 from hyq_tvm.targets.backend import option_dict
+from hyq_tvm.tuning import Bar, Budget, Tracker, extract, measurer, run
 from relay_passes.add_integer_entry import add_integer_entry
 from relay_passes.check_integer_only import check_integer_only
 from relay_passes.extract_graph import extract_graph
 from relay_passes.lower_linear_softmax import LowerLinearSoftmax
 from relay_passes.quantize_graph import quantize_graph
+from schedules import recorded
 
 
 def quantize(
@@ -93,16 +95,18 @@ def compile(
         softmax becomes the linear one, with a warning.
     target: ``"llvm"`` (this machine), a dictionary such as ``{"kind": "llvm", "mcpu": "znver4"}``,
         or a TVM target.
-    records: a folder that ``tune`` wrote; ``TuningError`` in this version, which has no tuner.
+    records: a folder that ``tune`` wrote. Its fastest choices come before those of the package's
+        own records; where neither has one that fits, a kernel is what its rule makes.
     allow_float: names of layers that may compute in float; what that costs is in
         ``metadata.float_operators``. A plan with softmax ``"exact"`` allows itself.
 
     Raises ``TargetError``, ``FloatComputationError`` listing the layers that would compute in
-    float, ``ConfigError``, and what ``quantize`` raises.
+    float, ``ConfigError``, ``TuningError`` where a line is no record, and what ``quantize`` raises.
     """
     backend, tvm_target = resolve(target)
-    if records is not None:
-        raise TuningError(f"records={records!r}: this version has no tuner and reads no records")
+    folder = None if records is None else Path(records)
+    if folder is not None:
+        recorded.read(folder)
     facts.check_module(mod)
     if calibration is not None or plan is not None:
         mod = quantize(
@@ -118,7 +122,7 @@ def compile(
     if not integer:
         mod = _with_linear_softmax(mod, tvm_target)
     specs = facts.input_specs(mod), facts.output_specs(mod)
-    built = backend.build(add_integer_entry(mod), tvm_target, None)
+    built = backend.build(add_integer_entry(mod), tvm_target, folder)
     metadata = Metadata(
         *specs,
         integer_only=integer and not layers,
@@ -137,17 +141,40 @@ def tune(
     mod: tvm.IRModule,
     target: Any = "llvm",
     records: str | os.PathLike[str] = "records",
-    minutes: float = 30,
+    minutes: float | None = 30,
+    *,
+    trials: int | None = None,
+    seed: int = 0,
+    tracker: str | None = None,
+    key: str = "",
+    progress: bool = True,
 ) -> Path:
-    """Search faster schedules for a quantized module on this machine.
+    """Measure choices of the schedule rules for a quantized module, and keep the fastest.
 
-    The results will go to the folder ``records``, which ``compile(..., records=...)`` reads.
-    This version has hand-written schedules only and always raises ``TuningError``.
+    target: as for ``compile``; with a tracker, what its servers are.
+    records: the folder for measurements, which ``compile(..., records=...)`` reads; returned. Each
+        measurement is on the disk before the next one starts: the same call goes on where a killed
+        one stopped, and with the same ``seed`` goes the same way.
+    minutes, trials: stop after so much time, or so many measurements, those of a killed call
+        included; None for no such limit.
+    tracker, key: ``"host:port"`` of a TVM RPC tracker and the key of the servers that measure;
+        None measures on this machine.
+    progress: show a progress bar on a terminal.
+
+    Raises ``TuningError``, ``TargetError``, ``ConfigError`` (a float module).
     """
-    raise TuningError(
-        f"cannot tune for {target!r} into {records!r} within {minutes} minutes: this version has "
-        "no tuner; compile() uses its hand-written schedules"
-    )
+    budget = Budget(minutes, trials)
+    where = None if tracker is None else Tracker.parse(tracker, key)
+    tvm_target = resolve(target)[1]
+    facts.check_module(mod)
+    if not facts.is_quantized(mod):
+        raise ConfigError("tune() takes an integer module: quantize() the float module first")
+    folder = Path(records)
+    with Bar(budget, progress) as bar:
+        run(
+            extract(mod, tvm_target), folder, budget, lambda: measurer(tvm_target, where), seed, bar
+        )
+    return folder
 
 
 def _calibrated_plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,50 @@ from tvm import relax
 
 from hyq_tvm.topi.registry import OP_ATTRIBUTE, PARAMS_ATTRIBUTE
 from schedules import llvm
-from schedules.rule import Constant, Kernel, Rule, Spec, Workload
+from schedules.recorded import Records
+from schedules.rule import Constant, Kernel, Rule, Spec, Tunable, Workload
 
 RULES: dict[str, Callable[[Any], Sequence[Rule]]] = {"llvm": llvm.rules}
 """Target kind -> ``rules(target)``, the most special first."""
 
+TUNABLES: Mapping[str, Sequence[Tunable]] = {"llvm": llvm.TUNABLE}
+"""Target kind -> those of its rules that have choices."""
+
 OPAQUE_PATTERN = 8  # Relax's name for "never fuse this"
 
 
-def apply(module: tvm.IRModule, target: Any, records: Path | None = None) -> tvm.IRModule:
+def apply(module: tvm.IRModule, target: Any, records: Path | Records | None = None) -> tvm.IRModule:
     """``module`` with every marked PrimFunc replaced by the kernel of the first rule that takes it.
 
     Results stay the same, bit for bit; the marks are gone. target: a ``tvm.target.Target``; a kind
-    without rules gets the module back as it is. records: a folder of tuning records, or None.
+    without rules gets the module back as it is. records: a folder of tuning records, which come
+    before those of the package; or exactly the records to use. Raises ``TuningError`` where a
+    folder's records cannot be read.
     """
     kind = str(target.kind.name)
     if kind not in RULES:
         return module
-    return _Scheduler(module, target, RULES[kind](target)).run()
+    known = records if isinstance(records, Records) else Records.load(records)
+
+    def kernel(workload: Workload) -> Kernel:
+        tuned = known.kernel(workload, target, TUNABLES[kind])
+        return tuned or choose(workload, target, RULES[kind](target))
+
+    return _Scheduler(module, kernel).run()
+
+
+def workloads(module: tvm.IRModule) -> list[Workload]:
+    """The marked operators of ``main``, one for every call."""
+    found: list[Workload] = []
+
+    def collect(call: Any) -> None:
+        if isinstance(call, relax.Call) and _is_call_tir(call):
+            function = module[call.args[0]]
+            if _is_marked(function):
+                found.append(_workload(function, list(call.args[1]), call))
+
+    relax.analysis.post_order_visit(module["main"], collect)
+    return found
 
 
 def choose(workload: Workload, target: Any, rules: Sequence[Rule]) -> Kernel:
@@ -45,12 +71,10 @@ def choose(workload: Workload, target: Any, rules: Sequence[Rule]) -> Kernel:
 class _Scheduler(relax.PyExprMutator):
     """Walks ``main`` and swaps the callees of ``call_tir``."""
 
-    def __init__(self, module: tvm.IRModule, target: Any, rules: Sequence[Rule]) -> None:
+    def __init__(self, module: tvm.IRModule, kernel: Callable[[Workload], Kernel]) -> None:
         super().__init__(module)
         self._module = module
-        self._target = target
-        self._rules = rules
-        self._constants: dict[int, Any] = {}
+        self._kernel = kernel
 
     def run(self) -> tvm.IRModule:
         for variable, function in self._module.functions_items():
@@ -64,10 +88,10 @@ class _Scheduler(relax.PyExprMutator):
         if not _is_call_tir(call):
             return call
         function = self._module[call.args[0]]
-        if function.attrs is None or OP_ATTRIBUTE not in function.attrs:
+        if not _is_marked(function):
             return call
         arguments = list(call.args[1])
-        kernel = choose(_workload(function, arguments, call), self._target, self._rules)
+        kernel = self._kernel(_workload(function, arguments, call))
         reference = self.builder_.add_func(_finished(kernel), kernel.name)
         passed = [self._argument(a, arguments) for a in kernel.arguments]
         return relax.call_tir(reference, relax.Tuple(passed), call.ty_args[0])
@@ -81,6 +105,10 @@ class _Scheduler(relax.PyExprMutator):
 
 def _is_call_tir(call: Any) -> bool:
     return bool(call.op == tvm.ir.Op.get("relax.call_tir"))
+
+
+def _is_marked(function: Any) -> bool:
+    return function.attrs is not None and OP_ATTRIBUTE in function.attrs
 
 
 def _finished(kernel: Kernel) -> Any:

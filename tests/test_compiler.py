@@ -190,12 +190,13 @@ def test_targets_are_checked_before_anything_is_calibrated(target):
         hyq_tvm.compile(float_module(), target, calibration=never())
 
 
-def test_a_version_without_a_tuner_says_so(quantized, tmp_path):
-    with pytest.raises(TuningError, match="no tuner"):
+def test_records_that_are_absent_or_damaged_are_refused_before_anything_else(quantized, tmp_path):
+    with pytest.raises(TuningError, match="no folder"):
+        hyq_tvm.compile(quantized, records=tmp_path / "absent")
+    file = tmp_path / "measurements.jsonl"
+    file.write_text('{"workload": 3}\n')
+    with pytest.raises(TuningError, match=f"{file}, line 1"):
         hyq_tvm.compile(quantized, records=tmp_path)
-    with pytest.raises(TuningError, match="no tuner"):
-        hyq_tvm.tune(quantized, records=tmp_path / "records", minutes=1)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_float_model_compiles_with_one_warning():

@@ -1,0 +1,143 @@
+"""The search: which choice of which task to measure next.
+
+It is a function of the seed and of what was measured, and of nothing else: a tuner that starts
+again with the measurements of a killed one goes the same way, without measuring them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hyq_tvm.tuning.cost_model import CostModel
+from hyq_tvm.tuning.tasks import Task
+
+BATCH = 8
+"""Measurements between two looks at the cost model."""
+
+_RANDOM = 2  # of a batch
+_OWN = 0  # number of the rule's own choice
+_GAIN = 0.995
+_PATIENCE = 0.5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Choice ``number`` of task ``task``, to be measured."""
+
+    task: int
+    number: int
+
+
+@dataclass
+class Progress:
+    """What is known of a task.
+
+    seconds: the fastest measurement of each choice; None for a choice that fails. stale: batches
+    since the last gain.
+    """
+
+    task: Task
+    seconds: dict[int, float | None] = field(default_factory=dict)
+    stale: int = 0
+
+    @property
+    def best(self) -> int:
+        """The fastest choice; the rule's own before anything ran."""
+        ran = [(seconds, n) for n, seconds in self.seconds.items() if seconds is not None]
+        return min(ran)[1] if ran else _OWN
+
+    @property
+    def total(self) -> float:
+        """Seconds of all its operators with the best choice; 0 before anything ran."""
+        return self.task.count * (self.seconds.get(self.best) or 0.0)
+
+    @property
+    def own(self) -> float:
+        """Seconds of all its operators with the rule's own choice; 0 where that did not run."""
+        return self.task.count * (self.seconds.get(_OWN) or 0.0)
+
+    def add(self, number: int, seconds: float | None) -> None:
+        """One measurement; noise only ever adds time, so the fastest one counts."""
+        before = self.seconds.get(number)
+        if before is None or (seconds is not None and seconds < before):
+            self.seconds[number] = seconds
+
+    @property
+    def left(self) -> list[int]:
+        """Choices never measured."""
+        return [n for n in range(len(self.task.choices)) if n not in self.seconds]
+
+
+class Search:
+    """Proposes trials in batches and learns from their times."""
+
+    def __init__(self, tasks: Sequence[Task], seed: int) -> None:
+        self.tasks = [Progress(task) for task in tasks]
+        self._seed = seed
+        self._batches = 0
+        self._models: dict[str, CostModel] = {}
+
+    def batches(self) -> Iterator[list[Trial]]:
+        """Batches until every choice was measured; each must be told before the next is asked."""
+        for start in range(0, len(self.tasks), BATCH):
+            stop = min(start + BATCH, len(self.tasks))
+            yield [Trial(i, _OWN) for i in range(start, stop)]
+        while (number := self._next_task()) is not None:
+            self._batches += 1
+            yield self._batch(number)
+
+    def tell(self, trials: Sequence[Trial], times: Sequence[float | None]) -> None:
+        """The seconds of a batch, None for choices that failed."""
+        before = {trial.task: self.tasks[trial.task].total for trial in trials}
+        for trial, seconds in zip(trials, times, strict=True):
+            self.tasks[trial.task].add(trial.number, seconds)
+        for number, total in before.items():
+            progress = self.tasks[number]
+            progress.stale = (
+                0 if progress.total < total * _GAIN or not total else progress.stale + 1
+            )
+            self._learn(progress, [t.number for t in trials if t.task == number])
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of all tasks together: with the rules' own choices, and with the best ones."""
+        return sum(p.own for p in self.tasks), sum(p.total for p in self.tasks)
+
+    def _next_task(self) -> int | None:
+        """The task with the most time to win: slow, and not stale."""
+        worth = [
+            (p.total * _PATIENCE ** min(p.stale, 20), -i)
+            for i, p in enumerate(self.tasks)
+            if p.left
+        ]
+        return -max(worth)[1] if worth else None
+
+    def _batch(self, number: int) -> list[Trial]:
+        """The best choice and the rule's own once more, so that luck does not decide; new ones."""
+        progress = self.tasks[number]
+        again = sorted({_OWN, progress.best})
+        left = progress.left
+        predicted = self._model(progress.task).predict([progress.task.features(n) for n in left])
+        order = [left[i] for i in np.argsort(predicted, kind="stable")]
+        generator = np.random.default_rng([self._seed, self._batches])
+        room = BATCH - len(again)
+        chosen = order[: room - _RANDOM]
+        others = order[room - _RANDOM :]
+        picked = generator.permutation(len(others))[:_RANDOM]
+        return [Trial(number, n) for n in [*again, *chosen, *(others[i] for i in picked)]]
+
+    def _learn(self, progress: Progress, numbers: Sequence[int]) -> None:
+        own = progress.seconds.get(_OWN)
+        if own is None:
+            return
+        model = self._model(progress.task)
+        for number in numbers:
+            seconds = progress.seconds[number]
+            if seconds is not None:
+                model.add(progress.task.features(number), seconds / own)
+
+    def _model(self, task: Task) -> CostModel:
+        return self._models.setdefault(task.rule.name, CostModel(self._seed))
