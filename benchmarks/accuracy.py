@@ -30,10 +30,11 @@ import hyq_tvm
 from benchmarks.real_models import MODELS, RealModel, UnavailableError
 from benchmarks.significance import mcnemar, paired_difference, sqnr_db, wilson
 from hyq_tvm.errors import HyqError
+from hyq_tvm.quantization.graph import Graph
 from hyq_tvm.quantization.plan import QuantPlan
+from hyq_tvm.quantization.planner import calibrate, plan_from_statistics
 from hyq_tvm.quantization.simulate import Simulator
 from relay_passes.extract_graph import extract_graph
-from relay_passes.quantize_graph import PLAN_ATTRIBUTE
 
 RESULTS = Path(__file__).with_name("results")
 PREFIX = "accuracy-"
@@ -48,7 +49,7 @@ class Case:
     scaling: str | None = "qads"
     softmax: str = "linear_pot"
     observer: str = "auto"
-    residual_bits: int | str = "auto"
+    widths: str = "auto"
     target: str = "llvm"
     simulate: bool = False
 
@@ -57,7 +58,7 @@ class Case:
         """File name of the result, without its ending."""
         how = "simulated" if self.simulate else self.target
         parts = (self.model, f"a{self.bits}", self.scaling or "none", self.softmax, self.observer)
-        return PREFIX + "-".join((*parts, f"r{self.residual_bits}", how))
+        return PREFIX + "-".join((*parts, self.widths, how))
 
     def config(self) -> Any:
         """The library's configuration of this case."""
@@ -66,7 +67,7 @@ class Case:
             softmax=self.softmax,
             activation_bits=self.bits,
             observer=self.observer,
-            residual_bits=self.residual_bits,
+            widths=self.widths,
         )
 
 
@@ -142,9 +143,27 @@ def float_logits(model: RealModel) -> NDArray[np.float32]:
     return logits(run, model.test(), len(model.labels), f"{model.name} float")
 
 
-def measure(case: Case, model: RealModel, exact: NDArray[np.float32]) -> Result:
+class Source:
+    """A model's float half, which all its cases share: logits, graph and calibration."""
+
+    def __init__(self, model: RealModel) -> None:
+        self.model = model
+        self.logits = float_logits(model)
+        start = time.perf_counter()
+        self.module = hyq_tvm.from_torch(model.module, (model.example(),))
+        self.graph = extract_graph(self.module)
+        imported = time.perf_counter()
+        self.statistics = calibrate(self.graph, model.calibration(), hyq_tvm.QuantConfig())
+        calibrated = time.perf_counter()
+        self.seconds = {
+            "import": round(imported - start, 2),
+            "calibrate": round(calibrated - imported, 2),
+        }
+
+
+def measure(case: Case, source: Source) -> Result:
     """Quantize, compile and run one case."""
-    seconds: dict[str, float] = {}
+    model, seconds = source.model, dict(source.seconds)
     start = time.perf_counter()
 
     def lap(name: str) -> None:
@@ -152,27 +171,24 @@ def measure(case: Case, model: RealModel, exact: NDArray[np.float32]) -> Result:
         now = time.perf_counter()
         seconds[name], start = round(now - start, 2), now
 
-    imported = hyq_tvm.from_torch(model.module, (model.example(),))
-    lap("import")
-    quantized = hyq_tvm.quantize(imported, model.calibration(), config=case.config())
-    lap("quantize")
+    plan = plan_from_statistics(source.graph, source.statistics, case.config())
+    lap("plan")
     run: Any
     if case.simulate:
-        run = simulation(imported, quantized)
+        run = simulation(source.graph, plan)
     else:
-        run = hyq_tvm.compile(quantized, target=case.target)
+        run = hyq_tvm.compile(hyq_tvm.quantize(source.module, plan=plan), target=case.target)
     lap("compile")
     integer = logits(run, model.test(), len(model.labels), case.name)
     lap("run")
-    return compare(case, model.labels, exact, integer, seconds)
+    return compare(case, model.labels, source.logits, integer, seconds)
 
 
 def simulation(
-    imported: Any, quantized: Any
+    graph: Graph, plan: QuantPlan
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """The quantized model in float: [n,C,H,W] to [n,classes] for any n."""
-    plan = QuantPlan.from_json(str(quantized.attrs[PLAN_ATTRIBUTE]))
-    simulator = Simulator(extract_graph(imported), plan)
+    simulator = Simulator(graph, plan)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.concatenate([simulator.run(image[None])[0].numpy() for image in batch])
@@ -185,9 +201,9 @@ def markdown(results: list[Result]) -> str:
     lines = [
         "# Integer against float, top-1 on real images",
         "",
-        "| model | images | act. bits | scaling | softmax | observer | on | float | integer "
-        "| change (95 %) | agreement | McNemar p | SQNR dB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | images | act. bits | widths | scaling | softmax | observer | on | float "
+        "| integer | change (95 %) | agreement | McNemar p | SQNR dB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     key: Callable[[Result], Any] = lambda r: (r.case.model, -r.case.bits, -r.sqnr_db)  # noqa: E731
     for r in sorted(results, key=key):
@@ -195,8 +211,8 @@ def markdown(results: list[Result]) -> str:
         low, high = r.change_interval
         where = "simulated" if c.simulate else c.target
         lines.append(
-            f"| {c.model} | {r.images} | {c.bits} | {c.scaling or 'none'} | {c.softmax} "
-            f"| {c.observer} | {where} | {r.float_top1:.2%} | {r.integer_top1:.2%} "
+            f"| {c.model} | {r.images} | {c.bits} | {c.widths} | {c.scaling or 'none'} "
+            f"| {c.softmax} | {c.observer} | {where} | {r.float_top1:.2%} | {r.integer_top1:.2%} "
             f"| {100 * r.change:+.2f} ({100 * low:+.2f} .. {100 * high:+.2f}) "
             f"| {r.agreement:.2%} | {r.mcnemar_p:.3g} | {r.sqnr_db:.1f} |"
         )
@@ -215,7 +231,12 @@ def load_results(folder: Path) -> list[Result]:
 def cases(options: argparse.Namespace) -> list[Case]:
     """Every combination of the options, models outermost."""
     product = itertools.product(
-        options.model, options.bits, options.scaling, options.softmax, options.observer
+        options.model,
+        options.bits,
+        options.scaling,
+        options.softmax,
+        options.observer,
+        options.widths,
     )
     return [
         Case(
@@ -224,11 +245,11 @@ def cases(options: argparse.Namespace) -> list[Case]:
             scaling=None if scaling == "none" else scaling,
             softmax=softmax,
             observer=observer,
-            residual_bits=int(options.residual) if options.residual.isdigit() else options.residual,
+            widths=widths,
             target=options.target,
             simulate=options.simulate,
         )
-        for model, bits, scaling, softmax, observer in product
+        for model, bits, scaling, softmax, observer, widths in product
     ]
 
 
@@ -239,11 +260,11 @@ def run_model(name: str, wanted: list[Case], folder: Path) -> bool:
     except UnavailableError as error:
         print(f"{name}: skipped, {error}", file=sys.stderr)
         return False
-    exact = float_logits(model)
+    source = Source(model)
     done = True
     for case in wanted:
         try:
-            result = measure(case, model, exact)
+            result = measure(case, source)
         except HyqError as error:
             print(f"{case.name}: {type(error).__name__}: {error}", file=sys.stderr)
             done = False
@@ -268,7 +289,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scaling", type=several, default=["none", "qads"])
     parser.add_argument("--softmax", type=several, default=["linear_pot"])
     parser.add_argument("--observer", type=several, default=["auto"])
-    parser.add_argument("--residual", default="auto", help="auto, 8 or 16 bits")
+    parser.add_argument("--widths", type=several, default=["auto"], help="auto, uniform")
     parser.add_argument("--target", default="llvm")
     parser.add_argument(
         "--simulate", action="store_true", help="float simulation, nothing compiled"

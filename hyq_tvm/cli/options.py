@@ -17,6 +17,7 @@ from hyq_tvm.quantization.config import (
     OBSERVERS,
     SCALINGS,
     SOFTMAX_KINDS,
+    WIDTHS,
     QuantConfig,
 )
 
@@ -103,6 +104,11 @@ def calibration_options(command: F) -> F:
             help="Width of weights.  [default: 8]",
         ),
         click.option(
+            "--widths",
+            type=click.Choice(WIDTHS),
+            help="Of all other tensors: 8 bits and more, or --activation-bits.  [default: auto]",
+        ),
+        click.option(
             "--observer",
             type=click.Choice(OBSERVERS),
             help="How value ranges are chosen.  [default: auto, by output error]",
@@ -117,7 +123,7 @@ def quant_config(values: Mapping[str, Any]) -> QuantConfig:
     changes: dict[str, Any] = {}
     if values["scaling"] is not None:
         changes["scaling"] = None if values["scaling"] == "none" else values["scaling"]
-    for name in ("softmax", "observer"):
+    for name in ("softmax", "observer", "widths"):
         if values[name] is not None:
             changes[name] = values[name]
     for name in ("activation_bits", "weight_bits"):

@@ -47,7 +47,7 @@ def choose(planner: Planner) -> Choices:
         choices = _pay(planner, choices, unary, _with_paid)
     if config.table_bits == 12:
         return replace(choices, fine_tables=frozenset(_table_inputs(planner, choices)))
-    if config.table_bits == "auto":
+    if config.table_bits == "auto" and config.widths == "auto":
         choices = _pay(planner, choices, _table_inputs(planner, choices), _with_fine_table)
     return choices
 
@@ -57,7 +57,7 @@ def _wide_streams(planner: Planner) -> frozenset[str]:
         bits = override_of(planner.config, stream.tensors, "bits", None)
         if bits is not None:
             return int(bits) == 16
-        if planner.config.residual_bits == 8:
+        if planner.config.residual_bits == 8 or planner.config.widths == "uniform":
             return bool(stream.reads & {"output", "softmax"})
         return True
 
@@ -73,7 +73,8 @@ def _fine_softmax(planner: Planner) -> frozenset[str]:
             continue
         bits = layer_option(config, node.name, "softmax_weight_bits", config.softmax_weight_bits)
         kind = layer_option(config, node.name, "softmax", config.softmax)
-        lost = bits == "auto" and kind not in ("exact", "hyq") and _tails_lost(planner, node, kind)
+        free = bits == "auto" and config.widths == "auto" and kind not in ("exact", "hyq")
+        lost = free and _tails_lost(planner, node, kind)
         if bits == 16 or lost:
             fine.add(node.name)
     return frozenset(fine)

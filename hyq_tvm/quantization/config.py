@@ -11,6 +11,7 @@ from hyq_tvm.errors import ConfigError
 SCALINGS = (None, "smoothquant", "qads_paper", "qads")
 SOFTMAX_KINDS = ("linear_pot", "linear", "table", "poly2", "exact", "hyq")
 OBSERVERS = ("auto", "minmax", "percentile", "mse")
+WIDTHS = ("auto", "uniform")
 BITS = (4, 6, 8)
 TENSOR_OVERRIDES = ("observer", "bits", "low", "high")
 LAYER_OVERRIDES = ("softmax", "softmax_weight_bits", "weight_bits", "exclude", "scaling")
@@ -23,7 +24,11 @@ class QuantConfig:
     scaling: per-channel distribution scaling of conv and linear inputs: ``None``,
         ``"smoothquant"``, ``"qads_paper"`` (HyQ to the letter) or ``"qads"`` (default).
     softmax: which integer exponential attention uses (docs/numerics.md).
-    activation_bits, weight_bits: 4, 6 or 8; storage stays int8.
+    activation_bits: 4, 6 or 8: what convolutions and linear layers read; storage stays int8.
+    weight_bits: 4, 6 or 8.
+    widths: ``"auto"`` gives all other tensors, the model's input included, 8 bits or what
+        ``residual_bits``, ``table_bits`` and ``softmax_weight_bits`` say; ``"uniform"`` gives every
+        tensor ``activation_bits`` but for logits and outputs: plain quantization, to compare with.
     observer: how ranges are chosen: ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"auto"``
         (per tensor, by the error at the output of the layer that reads it).
     residual_bits: 8, 16 or ``"auto"``: the width of tensors that residual adds carry.
@@ -42,6 +47,7 @@ class QuantConfig:
     softmax: str = "linear_pot"
     activation_bits: int = 8
     weight_bits: int = 8
+    widths: str = "auto"
     observer: str = "auto"
     residual_bits: int | str = "auto"
     softmax_weight_bits: int | str = "auto"
@@ -57,6 +63,7 @@ class QuantConfig:
             ("softmax", SOFTMAX_KINDS),
             ("activation_bits", BITS),
             ("weight_bits", BITS),
+            ("widths", WIDTHS),
             ("observer", OBSERVERS),
             ("residual_bits", ("auto", 8, 16)),
             ("softmax_weight_bits", ("auto", 8, 16)),

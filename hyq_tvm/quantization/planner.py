@@ -63,13 +63,17 @@ class Planner:
     def bits(self, group: Group, choices: Choices) -> int:
         """Width of a group's grid: what its most demanding reader wants."""
         planned = 8
-        if "gemm" in group.reads:
+        if self.config.widths == "uniform" or ("gemm" in group.reads and not self._is_data(group)):
             planned = self.config.activation_bits
         elif group.reads == {"table"} and group.name in choices.fine_tables:
             planned = 12
         chosen = override_of(self.config, group.tensors, "bits", planned)
         limit = 12 if group.reads == {"table"} else 8
         return int(chosen) if chosen <= limit else planned
+
+    def _is_data(self, group: Group) -> bool:
+        """Whether the group is the model's input, moved at most."""
+        return any(node.name in group.tensors for node in self.graph.inputs)
 
     def _recipes(self) -> dict[str, str]:
         found = {}
@@ -170,9 +174,21 @@ def make_plan(
     Raises ``CalibrationError`` (empty, not finite, wrong shape or dtype), ``ConfigError`` (an
     override that names nothing) and ``UnsupportedModelError`` (several inputs).
     """
-    check_overrides(graph, config)
-    statistics = collect(graph, batches, config.samples, config.seed, executor_factory, progress)
+    statistics = calibrate(graph, batches, config, executor_factory, progress)
     return plan_from_statistics(graph, statistics, config)
+
+
+def calibrate(
+    graph: Graph,
+    batches: Iterable[Any],
+    config: QuantConfig,
+    executor_factory: ExecutorFactory = FloatExecutor,
+    progress: Callable[[int], None] | None = None,
+) -> Statistics:
+    """The first half of ``make_plan``; of ``config`` only ``samples`` and ``seed`` matter."""
+    check_overrides(graph, config)
+    with _one_thread():
+        return collect(graph, batches, config.samples, config.seed, executor_factory, progress)
 
 
 def plan_from_statistics(graph: Graph, statistics: Statistics, config: QuantConfig) -> QuantPlan:
@@ -186,7 +202,9 @@ def plan_from_statistics(graph: Graph, statistics: Statistics, config: QuantConf
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Solving works on small arrays: threads that wait for each other make it many times slower."""
+    """One image and small arrays at a time: threads that wait for each other gain little, and on a
+    machine that has other work make it up to a hundred times slower.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

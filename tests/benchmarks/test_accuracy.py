@@ -24,12 +24,12 @@ def measured(monkeypatch):
     """Cases that would have been measured; measuring itself is replaced."""
     seen = []
 
-    def measure(case, model, exact):
+    def measure(case, source):
         seen.append(case)
         return result(case)
 
     monkeypatch.setattr(accuracy, "measure", measure)
-    monkeypatch.setattr(accuracy, "float_logits", lambda model: EXACT)
+    monkeypatch.setattr(accuracy, "Source", lambda model: None)
     return seen
 
 
@@ -51,9 +51,10 @@ def test_options_multiply(tmp_path):
     assert found[-1] == Case("vit_tiny", 6, "qads")
 
 
-def test_residual_width_is_a_number_or_auto():
-    assert accuracy.cases(parse(["--residual", "16"]))[0].residual_bits == 16
-    assert accuracy.cases(parse([]))[0].residual_bits == "auto"
+def test_widths_are_part_of_a_case():
+    found = accuracy.cases(parse(["--widths", "uniform,auto", "--bits", "6"]))
+    assert [case.config().widths for case in found[:2]] == ["uniform", "auto"]
+    assert len({case.name for case in found}) == len(found)
 
 
 def test_unknown_model_ends_with_a_message(capsys):
@@ -85,10 +86,10 @@ def test_results_load_as_they_were(tmp_path, measured):
 def test_a_failing_case_leaves_the_others(tmp_path, measured, monkeypatch, capsys):
     replaced = accuracy.measure
 
-    def measure(case, model, exact):
+    def measure(case, source):
         if case.scaling is None:
             raise UnsupportedModelError("no such operator: fft")
-        return replaced(case, model, exact)
+        return replaced(case, source)
 
     monkeypatch.setattr(accuracy, "measure", measure)
     assert main(["--scaling", "none,qads", "--out", str(tmp_path)]) == 1
@@ -110,8 +111,8 @@ def test_table_is_ordered_and_readable():
     low = result(Case("digits", 6, None))
     text = markdown([low, result(Case("digits", 8, "qads"))])
     rows = [line for line in text.splitlines() if line.startswith("| digits")]
-    assert "| 8 | qads |" in rows[0]
-    assert "| 6 | none |" in rows[1]
+    assert "| 8 | auto | qads |" in rows[0]
+    assert "| 6 | auto | none |" in rows[1]
     assert "| 75.00% | 50.00% | -25.00 (" in rows[0]
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
@@ -146,9 +147,8 @@ def test_measuring_the_embedded_model(simulate):
     few = dataclasses.replace(
         model, labels=model.labels[:64], test=lambda: itertools.islice(model.test(), 1)
     )
-    exact = accuracy.float_logits(few)
-    found = accuracy.measure(Case("digits", simulate=simulate), few, exact)
+    found = accuracy.measure(Case("digits", simulate=simulate), accuracy.Source(few))
     assert found.images == 64
     assert found.agreement >= 0.96
     assert 20 < found.sqnr_db < 60
-    assert set(found.seconds) == {"import", "quantize", "compile", "run"}
+    assert set(found.seconds) == {"import", "calibrate", "plan", "compile", "run"}

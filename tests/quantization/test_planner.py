@@ -126,6 +126,18 @@ def test_overrides_are_honoured(hybrid, images):
     assert plan.layers["mix"].softmax_weight_bits == 16
 
 
+def test_uniform_widths_leave_nothing_but_logits_and_output_wider(hybrid, images):
+    plan = plan_of(hybrid, images, activation_bits=6, widths="uniform", scaling=None)
+    narrow = [t.bits for name, t in plan.tensors.items() if not name.endswith(WIDE)]
+    assert set(narrow) == {6}
+    assert plan.layers["mix"].softmax_weight_bits == 8
+    mixed = plan_of(hybrid, images, activation_bits=6, scaling=None)
+    assert mixed.tensors[hybrid.inputs[0].name].bits == 8
+    assert quality(hybrid, mixed, images[:3]) > quality(hybrid, plan, images[:3])
+    integer = lower(hybrid, plan).run(images[:1])[0]
+    assert sqnr(simulate(hybrid, plan, images[:1])[0].numpy(), integer) > 20
+
+
 def test_unknown_overrides_come_with_close_names(hybrid, images):
     with pytest.raises(ConfigError, match=r"'expandd'.*expand"):
         plan_of(hybrid, images, overrides={"expandd": {"exclude": True}})
