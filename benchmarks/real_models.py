@@ -153,7 +153,7 @@ def import_timm() -> Any:
     torchvision's Python half refuses to import when ``nms`` and ``qnms`` are not registered;
     their schemas are all it asks for.
     """
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
             library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
