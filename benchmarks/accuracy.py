@@ -126,7 +126,7 @@ def logits(
 ) -> NDArray[np.float32]:
     """Outputs of ``run`` over all batches, [N,classes], with a progress bar."""
     outputs = []
-    with tqdm(total=images, desc=title, unit="img", leave=False) as bar:
+    with tqdm(total=images, desc=title, unit="img", leave=False, disable=None) as bar:
         for batch in batches:
             outputs.append(run(batch))
             bar.update(len(batch))

@@ -9,6 +9,7 @@ from math import log2, prod
 import numpy as np
 
 from hyq_tvm.errors import AccumulatorOverflowError
+from hyq_tvm.numerics.reference.norm import count_shift
 from hyq_tvm.quantization.integer_program import Instruction, IntegerProgram
 
 INT32_MAX = 2**31 - 1
@@ -151,10 +152,10 @@ def _norm(ins: Instruction, ranges: list[Range]) -> list[Bound]:
     count = prod(ins.arguments[0].shape[1:])
     if ins.op == "group_norm":
         count //= int(ins.params["groups"])
-    reach = _reach(ranges[0])
-    variance = count * count * reach * reach + int(ins.params["epsilon"])
+    reach, shift = _reach(ranges[0]), count_shift(count)
+    variance = count * (count * reach * reach >> 2 * shift) + int(ins.params["epsilon"])
     return [
-        Bound(ins.layer, "centred value", 2 * count * reach, INT32_MAX),
+        Bound(ins.layer, "centred value", 2 * count * reach >> shift, INT32_MAX),
         Bound(ins.layer, "variance sum", variance, 2**62 - 1),
     ]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tvm import te, tirx
 
-from hyq_tvm.numerics.reference.norm import check_count
+from hyq_tvm.numerics.reference.norm import check_count, count_shift
 from hyq_tvm.topi.bits import leading_zeros
 from hyq_tvm.topi.fixed_point import Expr, rounding_shift, rounding_shift_by, saturate
 from hyq_tvm.topi.registry import operator
@@ -80,8 +80,9 @@ def group_norm(
 
         return te.compute((batch, groups), element, name=name)
 
-    sums = total(lambda v: v.astype("int32"), "norm_sum")
-    squares = total(_squared(x.dtype), "norm_square_sum")
+    narrow = count_shift(count) == 0
+    sums = total(lambda v: v.astype("int32" if narrow else "int64"), "norm_sum")
+    squares = total(_squared(x.dtype if narrow else "int64"), "norm_square_sum")
     root, bits = _inverse_deviation(sums, squares, count, epsilon)
 
     def element(b: Expr, s: Expr, c: Expr) -> Expr:
@@ -93,7 +94,7 @@ def group_norm(
 
 
 def _squared(dtype: str) -> Callable[[Expr], Expr]:
-    """The square of a value in the narrowest type that holds the sum of ``MAX_COUNT`` of them."""
+    """The square of a value in a type that holds the sum of 32768 of them, or of 2^20: int64."""
     wide = "int32" if dtype == "int8" else "int64"
 
     def square(value: Expr) -> Expr:
@@ -109,9 +110,8 @@ def _inverse_deviation(
     """LN2, LN3: R (int64) and the shift that goes with it (int32), per mean."""
 
     def variance_at(*i: Expr) -> Expr:
-        total = sums[i].astype("int64")
-        spread = squares[i].astype("int64") * _wide(count) - total * total + _wide(epsilon)
-        return tirx.max(spread, _wide(1))
+        spread = _spread(sums[i].astype("int64"), squares[i].astype("int64"), count)
+        return tirx.max(spread + _wide(epsilon), _wide(1))
 
     variance = te.compute(sums.shape, variance_at, name="norm_variance")
 
@@ -129,6 +129,16 @@ def _inverse_deviation(
 
     square = te.compute(sums.shape, square_at, name="norm_square")
     return _root(square), te.compute(sums.shape, shift_at, name="norm_shift")
+
+
+def _spread(total: Expr, squares: Expr, count: int) -> Expr:
+    """LN2: V without E, int64."""
+    shift = count_shift(count)
+    if not shift:
+        return squares * _wide(count) - total * total
+    mean = tirx.floordiv(total + _wide(count >> 1), _wide(count))
+    centred = squares + mean * (mean * _wide(count) - total * _wide(2))
+    return (centred >> _wide(2 * shift)) * _wide(count)
 
 
 def _root(square: te.Tensor) -> te.Tensor:
@@ -158,6 +168,9 @@ def _root(square: te.Tensor) -> te.Tensor:
 
 def _normalized(value: Expr, total: Expr, root: Expr, bits: Expr, count: int) -> Expr:
     """LN3: ``D / sqrt(V)`` with 15 fraction bits, int64."""
+    if shift := count_shift(count):
+        wide = rounding_shift(value.astype("int64") * _wide(count) - total, shift)
+        return rounding_shift_by(wide * root, bits)
     centred = value.astype("int32") * tirx.const(count, "int32") - total
     return rounding_shift_by(centred.astype("int64") * root, bits)
 

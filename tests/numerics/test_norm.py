@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hyq_tvm.errors import AccumulatorOverflowError
 from hyq_tvm.numerics import OPERATORS
-from hyq_tvm.numerics.reference.norm import inverse_root, layer_norm_constants
+from hyq_tvm.numerics.reference.norm import count_shift, inverse_root, layer_norm_constants
 
 RNG = np.random.default_rng(20)
 WIDTHS = (1, 2, 3, 5, 16, 17, 63, 64, 144, 192, 240, 384, 1000, 1023, 1024)
@@ -159,25 +159,58 @@ def test_group_norm_is_layer_norm_over_each_group(shape, groups):
             np.testing.assert_array_equal(result[sample, :, part].ravel(), expected)
 
 
-def test_group_norm_at_the_largest_count():
-    x = RNG.choice([-32768, 32767], size=(1, 256, 128)).astype(np.int16)
-    x[0, 0, 0] = 0
-    constants = layer_norm_constants(np.ones(128), np.zeros(128), 1e-5, 0.01, 0.01, 32768)
-    result = OPERATORS["group_norm"](x, *constants[:2], groups=1, **params(constants))
-    real = real_norm(x, 0.01, 1.0, 0.0, 1e-5, axes=(1, 2)) / 0.01
-    assert np.abs(result - np.clip(real, -128, 127)).max() <= 0.52
+@pytest.mark.parametrize("positions", [256, 257, 512, 1024, 8192])
+def test_group_norm_at_the_largest_counts(positions):
+    extremes = RNG.choice([-32768, 32767], size=(1, positions, 128))
+    spread = RNG.normal(9000, 20, size=(1, positions, 128)).round()
+    for values in (extremes, spread):
+        x = values.astype(np.int16)
+        x[0, 0, 0] = 0
+        count = positions * 128
+        constants = layer_norm_constants(np.ones(128), np.zeros(128), 1e-5, 0.01, 0.01, count)
+        result = OPERATORS["group_norm"](x, *constants[:2], groups=1, **params(constants))
+        real = real_norm(x, 0.01, 1.0, 0.0, 1e-5, axes=(1, 2)) / 0.01
+        assert np.abs(result - np.clip(real, -128, 127)).max() <= 0.52
 
 
-@pytest.mark.parametrize("count", [0, 32769])
+@pytest.mark.parametrize(
+    ("count", "shift"),
+    [(1, 0), (2**15 - 1, 0), (2**15, 0), (2**15 + 1, 1), (2**16, 1), (2**16 + 1, 2), (2**20, 5)],
+)
+def test_ln1_moments_lose_bits_beyond_32768_elements(count, shift):
+    assert count_shift(count) == shift
+
+
+def test_ln2_large_groups_in_python_integers():
+    """LN2 and LN3 with K = 1, written out without any width."""
+    x = RNG.integers(-32768, 32768, (1, 257, 128)).astype(np.int16)
+    constants = layer_norm_constants(np.ones(128), np.zeros(128), 1e-5, 0.001, 0.02, 257 * 128)
+    g, b, epsilon, shift = constants
+    result = OPERATORS["group_norm"](x, g, b, groups=1, **params(constants))
+    values, count = [int(v) for v in x.ravel()], 257 * 128
+    total, squares = sum(values), sum(v * v for v in values)
+    mean = (total + count // 2) // count
+    v = max(1, count * ((squares - 2 * mean * total + count * mean * mean) >> 2) + epsilon)
+    zeros = (64 - v.bit_length()) & ~1
+    root = math.isqrt((1 << 62) // ((v << zeros) >> 32))
+    bits = 32 - zeros // 2
+    for place in (0, 1, 4711, count - 1):
+        d = (count * values[place] - total + 1) >> 1
+        n = (d * root + (1 << (bits - 1))) >> bits
+        out = (n * int(g[place % 128]) + int(b[place % 128]) + (1 << (shift - 1))) >> shift
+        assert result.ravel()[place] == min(max(out, -128), 127)
+
+
+@pytest.mark.parametrize("count", [0, 2**20 + 1])
 def test_ln1_refuses_counts_that_do_not_fit(count):
     with pytest.raises(AccumulatorOverflowError, match=str(count)):
         layer_norm_constants(np.ones(1), np.zeros(1), 1e-5, 1.0, 1.0, count)
 
 
 def test_ln1_refuses_an_operator_over_too_many_elements():
-    x = np.zeros((1, 257, 128), dtype=np.int8)
+    x = np.zeros((1, 8193, 128), dtype=np.int8)
     ones = np.ones(128, dtype=np.int64)
-    with pytest.raises(AccumulatorOverflowError, match="32896"):
+    with pytest.raises(AccumulatorOverflowError, match="1048704"):
         OPERATORS["group_norm"](x, ones, ones, groups=1, **params((0, 0, 0, 1)))
 
 

@@ -52,7 +52,7 @@ def test_ln_layer_norm(assert_twins):
 
 
 def test_ln_group_norm(assert_twins):
-    shapes = ((1, 1, 1), (5, 6, 3), (7, 12, 12), (256, 128, 1))
+    shapes = ((1, 1, 1), (5, 6, 3), (7, 12, 12), (256, 128, 1), (257, 128, 1), (1024, 128, 2))
     cases = {f"{s} {d}": group_norm(*s, d) for s in shapes for d in ("int8", "int16")}
     cases["int16 output"] = group_norm(9, 8, 2, "int16", output="int16")
     assert_twins(cases)

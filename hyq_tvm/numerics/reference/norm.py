@@ -13,8 +13,11 @@ from hyq_tvm.numerics.bits import bit_length
 from hyq_tvm.numerics.fixed_point import IntArray, as_dtype, rounding_shift, saturate
 from hyq_tvm.numerics.registry import operator
 
-MAX_COUNT = 32768
-"""Elements that share one mean: beyond it the centred values no longer fit int32."""
+NARROW_COUNT = 2**15
+"""Up to so many elements that share one mean, the moments are exact in int32 and int64."""
+
+MAX_COUNT = 2**20
+"""Elements that share one mean: beyond it V is too coarse."""
 
 NORMALIZED_BITS = 15
 GAMMA_LIMIT = 2**15 - 1
@@ -56,11 +59,17 @@ def layer_norm_constants(
 
 
 def check_count(count: int) -> None:
-    """LN1: raises ``AccumulatorOverflowError`` unless 1 to 32768 elements share one mean."""
+    """LN1: raises ``AccumulatorOverflowError`` unless 1 to 2^20 elements share one mean."""
     if not 1 <= count <= MAX_COUNT:
         raise AccumulatorOverflowError(
-            f"a norm over {count} elements: 1 to {MAX_COUNT} fit its int32 sums; exclude the layer"
+            f"a norm over {count} elements: 1 to {MAX_COUNT} fit its sums; exclude the layer"
         )
+
+
+def count_shift(count: int) -> int:
+    """LN1: K, how many bits the moments of ``count`` elements lose: 0 up to 32768 of them."""
+    check_count(count)
+    return max(0, (count - 1).bit_length() - NARROW_COUNT.bit_length() + 1)
 
 
 def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -86,7 +95,7 @@ def _shift(gain: float, offset: float) -> int:
 
 
 def _epsilon(eps: float, scale_in: float, count: int) -> int:
-    value = math.floor(count**2 * eps / scale_in / scale_in + 0.5)
+    value = math.floor(count**2 * eps / scale_in / scale_in / 4 ** count_shift(count) + 0.5)
     if value >= EPSILON_LIMIT:
         raise AccumulatorOverflowError(
             f"eps={eps!r} is {value:.3g} at the norm's input scale {scale_in!r}: at most 2^61 fit; "
@@ -149,15 +158,19 @@ def group_norm(
 def _moments(
     x: IntArray, axes: tuple[int, ...], epsilon: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """LN2: ``D = count * x - S1`` and ``V = max(1, count * S2 - S1^2 + E)``, axes kept."""
+    """LN2: D and V, axes kept."""
     values = x.astype(np.int64)
     count = math.prod(x.shape[axis] for axis in axes)
     total = values.sum(axis=axes, keepdims=True)
     squares = (values * values).sum(axis=axes, keepdims=True)
-    variance = np.maximum(count * squares - total * total + epsilon, 1)
+    spread, shift = count * squares - total * total, count_shift(count)
+    if shift:
+        mean = (total + (count >> 1)) // count
+        spread = count * ((squares - 2 * mean * total + count * mean * mean) >> (2 * shift))
+    variance = np.maximum(spread + epsilon, 1)
     if variance.size and variance.max() >= 1 << 62:
         raise AccumulatorOverflowError(f"V of a norm reaches {variance.max()}: 2^62 is the limit")
-    return count * values - total, variance
+    return rounding_shift(count * values - total, shift), variance
 
 
 def _normalized(centred: NDArray[np.int64], variance: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hyq_tvm.errors import UnsupportedModelError
+from hyq_tvm.numerics.reference.norm import NARROW_COUNT, count_shift
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.elementwise import reduce_rows
 from hyq_tvm.vta.codegen.epilogue import Area, constant
@@ -37,6 +38,10 @@ class _Norm:
 
 
 def _norm(context: Context, operation: Operation, count: int) -> _Norm:
+    if count_shift(count):
+        raise UnsupportedModelError(
+            f"a norm over {count} elements: the accelerator's sums hold {NARROW_COUNT}"
+        )
     params = operation.params
     return _Norm(
         x=context.tensor(operation.arguments[0]),
