@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schedules.llvm import attention, conv2d, default, dense, depthwise, layer_norm
+from schedules.llvm import attention, conv2d, default, dense, depthwise, layer_norm, softmax
 from schedules.rule import Rule, Tunable
 
 TUNABLE = (
@@ -26,5 +26,6 @@ def rules(target: Any) -> Sequence[Rule]:
         conv2d.schedule,
         attention.schedule,
         layer_norm.schedule,
+        softmax.schedule,
         default.schedule,
     )

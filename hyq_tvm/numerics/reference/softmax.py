@@ -71,10 +71,7 @@ def softmax(
     if kind == "hyq":
         e = hyq_weights(difference, real)
         return _hyq_log2(e) if output == "log2_4bit" else _hyq_uint8(e)
-    if kind in GRID_KINDS:
-        e = _grid_weights(_on_grid(difference, tensors), kind, fraction_bits)
-    else:
-        e = _stepped_weights(difference, kind, real)
+    e = weights(difference, *tensors, kind=kind, fraction_bits=fraction_bits, scale=real)
     total = e.sum(axis=-1, keepdims=True)
     if output == "uint8":
         return normalized_uint8(e, total, exponent_bits(x.shape[-1]))
@@ -82,6 +79,15 @@ def softmax(
         return log2_codes(e, total)
     scaled = row_rescale(e, total, rescale_multiplier, rescale_shift)
     return as_dtype(saturate(scaled + np.int64(zero_point), low, high), dtype)
+
+
+def weights(
+    difference: Int64, *tensors: IntArray, kind: str, fraction_bits: int, scale: float
+) -> Int64:
+    """SM2 to SM6: weights of differences to the maximum, ``[..,N]``, for every kind but ``hyq``."""
+    if kind in GRID_KINDS:
+        return _grid_weights(_on_grid(difference, tensors), kind, fraction_bits)
+    return _stepped_weights(difference, kind, scale)
 
 
 def check_choices(kind: str, output: str, tensors: int) -> None:
