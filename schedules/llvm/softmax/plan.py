@@ -18,7 +18,10 @@ _NARROW = 15
 
 @dataclass(frozen=True)
 class Plan:
-    """``rows`` rows of ``tokens`` logits; bits: width of a weight; requantized: logits go to the grid."""
+    """``rows`` rows of ``tokens`` logits.
+
+    bits: width of a weight. requantized: whether logits go to the grid first.
+    """
 
     rows: int
     tokens: int
