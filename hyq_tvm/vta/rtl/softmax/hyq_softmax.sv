@@ -3,7 +3,8 @@
 //
 // A row passes once for its maximum while it fills the buffer, once for its sum and once for its
 // results; between the last two comes one division. `in_last_i` ends a row; `in_keep_i` tells which
-// lanes of a row's last word hold logits: lane 0 first, at least one. `scale_i` (LINEAR, POLY2)
+// lanes of a row's last word hold logits: lane 0 first, at least one; codes of the others mean
+// nothing. `scale_i` (LINEAR, POLY2)
 // must not change while a row is inside.
 module hyq_softmax
   import hyq_softmax_pkg::*;
@@ -32,23 +33,26 @@ module hyq_softmax
   localparam int SumWidth = WeightBits + $clog2(Length);
   localparam int LengthWidth = $clog2(SumWidth + 2);
   // From the cycle after a word's address to the sum of its weights, and to its codes.
-  localparam int WeightTime = latency(Kind, 1'b0) + 3;
-  localparam int CodeTime = WeightTime + 2;
+  // Block memories are slow to answer and want a register behind the one they have.
+  localparam int ReadTime = Words > 64 ? 1 : 0;
+  localparam int SumTime = ($clog2(Lanes) + 1) / 2;
+  localparam int WeightTime = ReadTime + weight_time(Kind) + SumTime;
+  localparam int CodeTime = ReadTime + weight_time(Kind) + 2;
+  localparam int Time = CodeTime > WeightTime ? CodeTime : WeightTime;
 
   typedef enum logic [1:0] {Fill, Sum, Divide, Emit} state_e;
   state_e state;
   logic [AddressWidth-1:0] address, last;
   logic [Lanes-1:0] last_keep;
   logic issue, started, divided;
-  logic [CodeTime:0] valid, final_word;
+  logic [Time:0] valid, final_word;
 
   logic [Lanes-1:0][LogitWidth-1:0] buffer [Words];
   logic [Lanes-1:0][LogitWidth-1:0] read, read_first;
   logic [Lanes-1:0] keep, keep_first;
   logic signed [LogitWidth-1:0] maximum, word_maximum;
   logic [Lanes-1:0][WeightBits-1:0] weight;
-  logic [WeightBits+$clog2(Lanes)-1:0] word_sum, word_sum_held;
-  logic [SumWidth-1:0] sum;
+  logic [SumWidth-1:0] word_sum;
   logic [15:0] factor;
   logic [LengthWidth-1:0] bits;
 
@@ -65,13 +69,20 @@ module hyq_softmax
     end
   end
 
-  // Two registers behind the buffer: block memories have one of their own.
   always_ff @(posedge clk_i) begin
     if (in_valid_i && in_ready_o) buffer[address] <= in_logit_i;
     read_first <= buffer[address];
-    read <= read_first;
     keep_first <= address == last ? last_keep : '1;
-    keep <= keep_first;
+  end
+
+  if (ReadTime > 0) begin : gen_read_held
+    always_ff @(posedge clk_i) begin
+      read <= read_first;
+      keep <= keep_first;
+    end
+  end else begin : gen_read
+    assign read = read_first;
+    assign keep = keep_first;
   end
 
   for (genvar i = 0; i < Lanes; i++) begin : gen_lane
@@ -93,10 +104,15 @@ module hyq_softmax
     );
   end
 
-  always_comb begin
-    word_sum = '0;
-    for (int i = 0; i < Lanes; i++) word_sum = word_sum + ($bits(word_sum))'(weight[i]);
-  end
+  hyq_softmax_sum #(
+    .Lanes(Lanes),
+    .InWidth(WeightBits),
+    .OutWidth(SumWidth)
+  ) u_sum (
+    .clk_i,
+    .term_i(weight),
+    .sum_o(word_sum)
+  );
 
   hyq_softmax_row #(
     .Result(Result),
@@ -104,21 +120,21 @@ module hyq_softmax
   ) u_row (
     .clk_i,
     .rst_ni,
+    .clear_i(state == Fill),
+    .add_i(state == Sum && valid[WeightTime]),
+    .weight_i(word_sum),
     .start_i(state == Divide && !started),
-    .sum_i(sum),
     .done_o(divided),
     .factor_o(factor),
     .bits_o(bits)
   );
 
   always_ff @(posedge clk_i) begin
-    valid <= {valid[CodeTime-1:0], issue};
-    final_word <= {final_word[CodeTime-1:0], address == last};
-    word_sum_held <= word_sum;
+    valid <= {valid[Time-1:0], issue};
+    final_word <= {final_word[Time-1:0], address == last};
     started <= state == Divide;
     case (state)
       Fill: begin
-        sum <= '0;
         if (in_valid_i) begin
           if (address == '0 || word_maximum > maximum) maximum <= word_maximum;
           address <= address + 1'b1;
@@ -141,7 +157,6 @@ module hyq_softmax
         if (issue) address <= address + 1'b1;
         if (issue && address == last) issue <= 1'b0;
         if (state == Sum) begin
-          if (valid[WeightTime]) sum <= sum + SumWidth'(word_sum_held);
           if (valid[WeightTime] && final_word[WeightTime]) begin
             state <= Divide;
             address <= '0;

@@ -3,7 +3,7 @@
 // Uint8 (SM8): one product of the mantissa and the row's reciprocal, and one rounding shift; a
 // shift by what the inner shift of SM8 drops and the octave composes with it without a further
 // rounding. Log2 (SM9): positions of the highest bits, and one comparison.
-// The weight comes `latency(Kind)` cycles after the logit, the result three later.
+// The weight comes `weight_time(Kind)` cycles after the logit, the result two later.
 module hyq_softmax_lane
   import hyq_softmax_pkg::*;
 #(
@@ -26,32 +26,35 @@ module hyq_softmax_lane
   output logic [CodeWidth-1:0] code_o
 );
   localparam int MantissaBits = mantissa_bits(Kind);
-  localparam int Latency = latency(Kind, 1'b0);
+  localparam int WeightTime = weight_time(Kind);
 
-  logic [LogitWidth-1:0] diff;
-  logic [Latency:0] kept;
+  logic [LogitWidth-1:0] diff, diff_exp;
+  logic [WeightTime-1:0] kept;
   logic [WeightBits-1:0] weight;
-  logic [MantissaBits-1:0] mantissa_raw, mantissa_kept;
+  logic [MantissaBits-1:0] mantissa;
   logic [OctaveBits-1:0] octave;
 
-  always_ff @(posedge clk_i) begin
-    diff <= maximum_i - logit_i;
-    kept <= {kept[Latency-1:0], keep_i};
+  // The grid kinds begin with a register of their own.
+  assign diff = maximum_i - logit_i;
+  if (WeightTime == latency(Kind, 1'b0)) begin : gen_direct
+    assign diff_exp = diff;
+  end else begin : gen_held
+    always_ff @(posedge clk_i) diff_exp <= diff;
   end
+  always_ff @(posedge clk_i) kept <= {kept[WeightTime-2:0], keep_i};
 
   hyq_exp #(
     .Kind(Kind),
     .DiffWidth(LogitWidth)
   ) u_exp (
     .clk_i,
-    .diff_i(diff),
+    .diff_i(diff_exp),
     .scale_i,
     .weight_o(weight),
-    .mantissa_o(mantissa_raw),
+    .mantissa_o(mantissa),
     .octave_o(octave)
   );
-  assign weight_o = weight & {WeightBits{kept[Latency]}};
-  assign mantissa_kept = mantissa_raw & {MantissaBits{kept[Latency]}};
+  assign weight_o = weight & {WeightBits{kept[WeightTime-1]}};
 
   if (Result == ResultUint8) begin : gen_uint8
     hyq_softmax_uint8 #(
@@ -59,7 +62,7 @@ module hyq_softmax_lane
       .LengthWidth(LengthWidth)
     ) u_code (
       .clk_i,
-      .mantissa_i(mantissa_kept),
+      .mantissa_i(mantissa),
       .octave_i(octave),
       .reciprocal_i(factor_i),
       .bits_i,
@@ -71,7 +74,7 @@ module hyq_softmax_lane
       .LengthWidth(LengthWidth)
     ) u_code (
       .clk_i,
-      .mantissa_i(mantissa_kept),
+      .mantissa_i(mantissa),
       .octave_i(octave),
       .limit_i(factor_i[15:16-WeightBits]),
       .bits_i,

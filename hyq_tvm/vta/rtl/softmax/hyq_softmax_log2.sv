@@ -42,10 +42,10 @@ module hyq_softmax_log2
     end
   end
 
-  assign code = behind - Wide'(above);
+  assign behind = Wide'(bits_i) - Wide'(WeightBits) + Wide'(octave_moved);
+  assign above = moved > limit_i[WeightBits-1 -: MantissaBits];
+  assign code = nothing ? '1 : behind - Wide'(above);
   always_ff @(posedge clk_i) begin
-    behind <= nothing ? '1 : Wide'(bits_i) - Wide'(WeightBits) + Wide'(octave_moved);
-    above <= moved > limit_i[WeightBits-1 -: MantissaBits];
     code_o <= |code[Wide-1:4] ? 4'd15 : code[3:0];
   end
 endmodule

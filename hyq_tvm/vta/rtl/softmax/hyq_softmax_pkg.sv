@@ -64,4 +64,9 @@ package hyq_softmax_pkg;
       default: latency = 2;
     endcase
   endfunction
+
+  // The same from a logit on: differences of the stepped kinds get a register.
+  function automatic int weight_time(int kind);
+    weight_time = latency(kind, 1'b0) + int'(kind == KindPoly2 || kind == KindLinear);
+  endfunction
 endpackage

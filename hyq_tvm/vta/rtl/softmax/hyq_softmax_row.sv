@@ -1,4 +1,4 @@
-// What a row's sum L is turned into, once a row, bit by bit.
+// The sum L of a row, and what it is turned into once a row, bit by bit.
 //
 // Uint8: m = rounding_divide(255 << (h + 7), L) and h, the bits of L: L is moved until its first
 // bit is set, then a division gives 17 bits of the quotient, the last one for rounding.
@@ -12,8 +12,10 @@ module hyq_softmax_row
 ) (
   input  logic clk_i,
   input  logic rst_ni,
+  input  logic clear_i,
+  input  logic add_i,
+  input  logic [SumWidth-1:0] weight_i,
   input  logic start_i,
-  input  logic [SumWidth-1:0] sum_i,
   output logic done_o,
   output logic [15:0] factor_o,
   output logic [LengthWidth-1:0] bits_o
@@ -21,29 +23,34 @@ module hyq_softmax_row
   typedef enum logic [1:0] {Idle, Third, Move, Divide} state_e;
   state_e state;
   logic [4:0] count;
+  logic [SumWidth-1:0] sum, sum_next;
+
+  assign sum_next = clear_i ? '0 : sum + weight_i;
 
   if (Result == ResultUint8) begin : gen_uint8
     localparam int Start = 255 << (SumWidth - 9);
-    logic [SumWidth-1:0] moved, rest;
+    logic [SumWidth-1:0] rest;
     logic [SumWidth:0] reduced;
     logic [16:0] quotient;
 
-    assign reduced = {rest, 1'b0} - {1'b0, moved};
+    assign reduced = {rest, 1'b0} - {1'b0, sum};
     assign factor_o = quotient[16:1];
     always_ff @(posedge clk_i) begin
       done_o <= 1'b0;
       case (state)
-        Idle: if (start_i) begin
-          moved <= sum_i;
-          bits_o <= LengthWidth'(SumWidth);
-          rest <= SumWidth'(Start);
-          count <= 5'd17;
-          state <= Move;
+        Idle: begin
+          if (clear_i || add_i) sum <= sum_next;
+          if (start_i) begin
+            bits_o <= LengthWidth'(SumWidth);
+            rest <= SumWidth'(Start);
+            count <= 5'd17;
+            state <= Move;
+          end
         end
         Move: begin
-          if (moved[SumWidth-1]) state <= Divide;
+          if (sum[SumWidth-1]) state <= Divide;
           else begin
-            moved <= moved << 1;
+            sum <= sum << 1;
             bits_o <= bits_o - 1'b1;
           end
         end
@@ -62,7 +69,7 @@ module hyq_softmax_row
     end
   end else begin : gen_log2
     logic [SumWidth:0] limit;
-    logic [SumWidth-1:0] sum, third;
+    logic [SumWidth-1:0] third;
     logic [1:0] rest;
     logic [2:0] next;
 
@@ -71,12 +78,14 @@ module hyq_softmax_row
     always_ff @(posedge clk_i) begin
       done_o <= 1'b0;
       case (state)
-        Idle: if (start_i) begin
-          sum <= sum_i;
-          rest <= '0;
-          bits_o <= LengthWidth'(SumWidth + 1);
-          count <= 5'(SumWidth);
-          state <= Third;
+        Idle: begin
+          if (clear_i || add_i) sum <= sum_next;
+          if (start_i) begin
+            rest <= '0;
+            bits_o <= LengthWidth'(SumWidth + 1);
+            count <= 5'(SumWidth);
+            state <= Third;
+          end
         end
         Third: begin
           // The sum goes round once and is itself again at the end.

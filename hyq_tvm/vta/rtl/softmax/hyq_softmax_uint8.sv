@@ -23,10 +23,10 @@ module hyq_softmax_uint8
   logic [LengthWidth-1:0] amount;
   logic [Left-1:0] shifted;
 
+  assign shifted = product[Dropped +: Left] >> amount;
   always_ff @(posedge clk_i) begin
     product <= mantissa_i * reciprocal_i;
     amount <= bits_i - LengthWidth'(WeightBits) + LengthWidth'(octave_i);
-    shifted <= product[Dropped +: Left] >> amount;
     code_o <= 8'(shifted[Left-1:1]) + 8'(shifted[0]);
   end
 endmodule
