@@ -15,11 +15,12 @@ from schedules.llvm.image import Window, row_block, row_blocks
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.products import (
     PARALLEL_PRODUCTS,
+    Finish,
     Products,
+    finisher,
     has_constant_weights,
     plan_epilogue,
 )
-from schedules.llvm.stages import Epilogue
 from schedules.llvm.tile import Reduction, Shape
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Kernel, Workload
@@ -46,7 +47,7 @@ def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> K
     epilogue = plan_epilogue(workload, isa)
     if epilogue is None:
         return None
-    return _Conv(workload, isa, epilogue, choice).kernel()
+    return Conv(workload, isa, finisher(isa, epilogue), choice).kernel()
 
 
 def space(workload: Workload, target: Any) -> Sequence[Choice]:
@@ -57,7 +58,7 @@ def space(workload: Workload, target: Any) -> Sequence[Choice]:
     epilogue = plan_epilogue(workload, isa)
     if epilogue is None:
         return ()
-    conv = _Conv(workload, isa, epilogue, None)
+    conv = Conv(workload, isa, finisher(isa, epilogue), None)
     default, window = conv.choice, conv.window
     everything = product(
         tile.shapes(isa, window.out_width),
@@ -70,7 +71,7 @@ def space(workload: Workload, target: Any) -> Sequence[Choice]:
     )
 
 
-def merged(weight: NDArray[np.int8], groups: int, lanes: int) -> NDArray[np.int8]:
+def merged(weight: NDArray[Any], groups: int, lanes: int) -> NDArray[Any]:
     """``weight [O,KH,KW,I]`` as ``[groups', O/groups', KH, KW, I']`` with fewer, larger groups.
 
     Small groups are joined until a register of channels is full; zeros keep them apart.
@@ -87,10 +88,10 @@ def merged(weight: NDArray[np.int8], groups: int, lanes: int) -> NDArray[np.int8
     return result.reshape(groups // joined, joined * own, height, width, joined * inputs)
 
 
-class _Conv:
-    def __init__(
-        self, workload: Workload, isa: Isa, epilogue: Epilogue, choice: Choice | None
-    ) -> None:
+class Conv:
+    """The kernel of a choice; ``finish`` makes the code behind its sums."""
+
+    def __init__(self, workload: Workload, isa: Isa, finish: Finish, choice: Choice | None) -> None:
         self.isa = isa
         self.window = Window.of(workload)
         window, groups = self.window, int(workload.params["groups"])
@@ -100,9 +101,9 @@ class _Conv:
         self.choice = choice or self._default(weight)
         shape = Shape(self.choice.columns, self.choice.registers)
         reduction = self.reduction(self.choice.unroll)
-        self.products = Products(workload, isa, epilogue, self._stretches(weight), reduction, shape)
+        self.products = Products(workload, isa, finish, self._stretches(weight), reduction, shape)
 
-    def _default(self, weight: NDArray[np.int8]) -> Choice:
+    def _default(self, weight: NDArray[Any]) -> Choice:
         isa, window = self.isa, self.window
         threads = weight.size * window.pixels >= PARALLEL_PRODUCTS
         groups = self.reduction().total
@@ -129,13 +130,14 @@ class _Conv:
     def _whole_rows(self) -> bool:
         return self.window.dilation[1] == 1 and self.inputs == self.window.channels
 
-    def _stretches(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    def _stretches(self, weight: NDArray[Any]) -> NDArray[Any]:
         groups, outputs, height, width, inputs = weight.shape
         if self._whole_rows:
             return weight.reshape(groups, outputs, height, width * inputs)
         return weight.reshape(groups, outputs, height * width, inputs)
 
     def kernel(self) -> Kernel:
+        """The scheduled PrimFunc and its arguments."""
         name = f"conv2d_{self.window.label}x{self.window.outputs}"
         return self.products.kernel(name, self._body)
 

@@ -13,11 +13,12 @@ from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.products import (
     PARALLEL_PRODUCTS,
     TASKS,
+    Finish,
     Products,
+    finisher,
     has_constant_weights,
     plan_epilogue,
 )
-from schedules.llvm.stages import Epilogue
 from schedules.llvm.tile import Reduction, Shape
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Kernel, Workload
@@ -37,23 +38,25 @@ class Choice:
 
 def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """``x [M,K]`` times a constant ``weight [N,K]`` in register tiles."""
-    if not (_is_dense(workload) and has_constant_weights(workload)):
+    if not (is_dense(workload) and has_constant_weights(workload)):
         return None
     isa = instruction_set(target)
     epilogue = plan_epilogue(workload, isa)
     if epilogue is None:
         return None
-    return _Dense(workload, isa, epilogue, choice or _default(workload, isa)).kernel()
+    return Dense(
+        workload, isa, finisher(isa, epilogue), choice or own_choice(workload, isa)
+    ).kernel()
 
 
 def space(workload: Workload, target: Any) -> Sequence[Choice]:
     """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
-    if not (_is_dense(workload) and has_constant_weights(workload)):
+    if not (is_dense(workload) and has_constant_weights(workload)):
         return ()
     isa = instruction_set(target)
     if plan_epilogue(workload, isa) is None:
         return ()
-    default = _default(workload, isa)
+    default = own_choice(workload, isa)
     rows, depth, _ = _sizes(workload)
     unrolled = [n for n in choices.UNROLLED if n <= -(-depth // isa.group)]
     tasks = choices.task_choices(target, default.tasks, rows)
@@ -64,7 +67,8 @@ def space(workload: Workload, target: Any) -> Sequence[Choice]:
     )
 
 
-def _default(workload: Workload, isa: Isa) -> Choice:
+def own_choice(workload: Workload, isa: Isa) -> Choice:
+    """The rule's own choice."""
     rows, depth, channels = _sizes(workload)
     shape = tile.choose(isa, rows, channels, -(-depth // isa.group))
     threads = rows * depth * channels >= PARALLEL_PRODUCTS
@@ -77,7 +81,8 @@ def _sizes(workload: Workload) -> tuple[int, int, int]:
     return prod(workload.output.shape) // channels, workload.arguments[1].size // channels, channels
 
 
-def _is_dense(workload: Workload) -> bool:
+def is_dense(workload: Workload) -> bool:
+    """Whether it is a dense layer or a convolution that is one."""
     if workload.op != "conv2d":
         return workload.op == "dense"
     params = workload.params
@@ -85,8 +90,10 @@ def _is_dense(workload: Workload) -> bool:
     return unit and params["groups"] == 1 and not any(params["padding"])
 
 
-class _Dense:
-    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue, choice: Choice) -> None:
+class Dense:
+    """The kernel of a choice; ``finish`` makes the code behind its sums."""
+
+    def __init__(self, workload: Workload, isa: Isa, finish: Finish, choice: Choice) -> None:
         weight = workload.constant(1)
         matrix = weight.reshape(1, len(weight), 1, -1)
         self.isa = isa
@@ -98,9 +105,10 @@ class _Dense:
         self.height, self.pieces = choice.rows, choice.tasks
         reduction = Reduction(groups, unroll=choice.unroll)
         shape = Shape(choice.rows, choice.registers)
-        self.products = Products(workload, isa, epilogue, matrix, reduction, shape)
+        self.products = Products(workload, isa, finish, matrix, reduction, shape)
 
     def kernel(self) -> Kernel:
+        """The scheduled PrimFunc and its arguments."""
         name = f"{self.name}_{self.rows}x{self.depth}x{self.channels}"
         return self.products.kernel(name, self._body)
 

@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedules.llvm import choices, operand, vector
-from schedules.llvm.finish import Finisher
 from schedules.llvm.image import Window, row_block, row_blocks
 from schedules.llvm.isa import Isa, instruction_set
-from schedules.llvm.products import has_constant_weights, plan_epilogue
+from schedules.llvm.products import Finish, finisher, has_constant_weights, plan_epilogue
 from schedules.llvm.row import Rows
-from schedules.llvm.stages import Epilogue
 from schedules.llvm.vector import Buffer, Expr
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
@@ -46,23 +44,25 @@ class Choice:
 
 def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """Convolutions with as many groups as input and output channels, and constant weights."""
-    if not _is_depthwise(workload):
+    if not is_depthwise(workload):
         return None
     isa = instruction_set(target)
     epilogue = plan_epilogue(workload, isa)
     if epilogue is None:
         return None
-    return _Depthwise(workload, isa, epilogue, choice or _default(workload, isa)).kernel()
+    return Depthwise(
+        workload, isa, finisher(isa, epilogue), choice or own_choice(workload, isa)
+    ).kernel()
 
 
 def space(workload: Workload, target: Any) -> Sequence[Choice]:
     """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
-    if not _is_depthwise(workload):
+    if not is_depthwise(workload):
         return ()
     isa = instruction_set(target)
     if plan_epilogue(workload, isa) is None:
         return ()
-    default, window = _default(workload, isa), Window.of(workload)
+    default, window = own_choice(workload, isa), Window.of(workload)
     everything = product(
         [n for n in _UNIT_CHOICES if n <= _most_units(window, isa)],
         row_blocks(window, default.block),
@@ -71,14 +71,16 @@ def space(workload: Workload, target: Any) -> Sequence[Choice]:
     return choices.default_first(default, (Choice(*c) for c in everything))
 
 
-def _is_depthwise(workload: Workload) -> bool:
+def is_depthwise(workload: Workload) -> bool:
+    """Whether there are as many groups as channels, and weights are constant."""
     if workload.op != "conv2d" or not has_constant_weights(workload):
         return False
     outputs, inputs = len(workload.constant(1)), workload.arguments[0].shape[3]
     return bool(workload.params["groups"] == outputs == inputs)
 
 
-def _default(workload: Workload, isa: Isa) -> Choice:
+def own_choice(workload: Workload, isa: Isa) -> Choice:
+    """The rule's own choice."""
     window = Window.of(workload)
     threads = window.pixels * workload.constant(1).size >= PARALLEL_PRODUCTS
     block = row_block(window, threads, np.dtype(isa.operand).itemsize)
@@ -108,8 +110,10 @@ class Unit:
         return cls(1, -(-window.channels // block))
 
 
-class _Depthwise:
-    def __init__(self, workload: Workload, isa: Isa, epilogue: Epilogue, choice: Choice) -> None:
+class Depthwise:
+    """The kernel of a choice; ``finish`` makes the code behind its sums."""
+
+    def __init__(self, workload: Workload, isa: Isa, finish: Finish, choice: Choice) -> None:
         self.workload = workload
         self.isa = isa
         self.rows = Rows(isa, {1: 0, 2: 2, 4: 4}[isa.group])
@@ -120,7 +124,7 @@ class _Depthwise:
         self.choice = choice
         self.pitch = operand.spread(window.width * window.channels)
         self.lanes = self._lane_channels()
-        self.finisher = Finisher(isa, epilogue, self.lanes.reshape(-1), self.rows.mixed)
+        self.finisher = finish(self.lanes.reshape(-1), self.rows.mixed)
         self.vertical = -(-window.kernel[0] // isa.group)
         self.weights: Buffer = None
 
@@ -133,17 +137,20 @@ class _Depthwise:
             return element % channels
         return np.where(element < channels, element, np.int64(-1))
 
-    def _packed_weights(self) -> NDArray[np.int8]:
+    def _packed_weights(self) -> NDArray[Any]:
         """``[blocks, groups of kernel rows, kernel columns, lanes, group]``."""
         weight = self.workload.constant(1)[..., 0]
         group, (height, width) = self.isa.group, self.window.kernel
-        padded = np.zeros((len(weight), self.vertical * group, width), np.int8)
+        padded = np.zeros((len(weight), self.vertical * group, width), weight.dtype)
         padded[:, :height] = weight
-        lanes = np.where((self.lanes >= 0)[..., None, None], padded[self.lanes], np.int8(0))
+        lanes = np.where(
+            (self.lanes >= 0)[..., None, None], padded[self.lanes], weight.dtype.type(0)
+        )
         split = lanes.reshape(*self.lanes.shape, self.vertical, group, width)
         return np.ascontiguousarray(split.transpose(0, 2, 4, 1, 3))
 
     def kernel(self) -> Kernel:
+        """The scheduled PrimFunc and its arguments."""
         weights = Constant(self._packed_weights())
         arguments: list[int | Constant] = [0, weights, *self.finisher.arguments]
         window = self.window
@@ -223,7 +230,7 @@ class _Depthwise:
             loads = [
                 vector.load(lines, places[0] + i * isa.lanes, isa.lanes) for i in range(REGISTERS)
             ]
-            return [vector.bind(vector.cast(v, "int32", isa.lanes)) for v in loads]
+            return [vector.bind(vector.cast(v, isa.sums, isa.lanes)) for v in loads]
         lanes = isa.lanes * 4 // np.dtype(isa.operand).itemsize
         taps = []
         for i in range(REGISTERS // isa.group):

@@ -23,6 +23,7 @@ class Isa:
     pairs: LLVM's name of the instruction that multiplies int16 and adds neighbours to int32.
     packs: LLVM's names of the saturating narrowings int32 -> int16 -> int8, interleaved by 128
     bits. permute: LLVM's name of the byte permutation of two registers, for tables.
+    sums: dtype of a lane of sums.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Isa:
     pairs: str = ""
     packs: tuple[str, str] | None = None
     permute: str = ""
+    sums: str = "int32"
 
     @property
     def bytes(self) -> int:
@@ -44,7 +46,7 @@ class Isa:
     def broadcast(self, buffer: Any, offset: Expr) -> Expr:
         """``group`` activations at ``offset``, repeated in every lane."""
         if self.group == 1:
-            return vector.broadcast(vector.load(buffer, offset, 1).astype("int32"), self.lanes)
+            return vector.broadcast(vector.load(buffer, offset, 1).astype(self.sums), self.lanes)
         few = vector.load(buffer, offset, self.group)
         return vector.broadcast(vector.reinterpret(few, "int32", 1), self.lanes)
 
@@ -54,7 +56,7 @@ class Isa:
         loaded = vector.load(buffer, offset, count)
         if self.operand == "int8" and self.group > 1:
             return loaded
-        return vector.cast(loaded, "int32" if self.group == 1 else self.operand, count)
+        return vector.cast(loaded, self.sums if self.group == 1 else self.operand, count)
 
     def dot(self, total: Expr, activations: Expr, weights: Expr) -> Expr:
         """``total`` plus, lane by lane, the products of ``group`` activations and weights."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,38 @@ class Strip:
     valid: int
 
 
+class Finishes(Protocol):
+    """Code behind the sums of a tile; ``schedules.llvm.finish.Finisher`` is the integers'."""
+
+    @property
+    def arguments(self) -> list[int | Constant]:
+        """What it adds to a kernel's arguments, in the order of ``bind``."""
+        ...
+
+    def bind(self, buffers: Sequence[Buffer], out: Buffer) -> None:
+        """The kernel's buffers of ``arguments``, and its output."""
+        ...
+
+    def start(self, register: Expr) -> Expr:
+        """Where the sums of a register of channels start."""
+        ...
+
+    def finish(
+        self,
+        totals: Sequence[Sequence[Expr]],
+        first: Expr,
+        offsets: Sequence[Expr],
+        valid: int,
+        adjacent: bool = False,
+    ) -> None:
+        """Stores the rows ``totals[row][register]``; see ``Finisher.finish``."""
+        ...
+
+
+Finish = Callable[[NDArray[np.int64], int], Finishes]
+"""``finish(channels, mixed)``: the code for these channels of lanes; see ``Finisher``."""
+
+
 def has_constant_weights(workload: Workload) -> bool:
     """Whether weight and bias, arguments 1 and 2, are known."""
     return all(workload.arguments[i].constant is not None for i in (1, 2))
@@ -53,19 +86,24 @@ def plan_epilogue(workload: Workload, isa: Isa) -> Epilogue | None:
     return plan(workload.params["epilogue"], workload.arguments, start, bound)
 
 
+def finisher(isa: Isa, epilogue: Epilogue) -> Finish:
+    """Makes the code of an integer epilogue."""
+    return lambda channels, mixed: Finisher(isa, epilogue, channels, mixed)
+
+
 class Products:
     """Sums over constant weights in register tiles, with the epilogue behind them.
 
-    weight: int8 ``[groups, channels, stretches, elements]``, its last two axes in the order of
-    ``reduction``.
+    weight: ``[groups, channels, stretches, elements]``, its last two axes in the order of
+    ``reduction``. finish: makes the code behind the sums.
     """
 
     def __init__(
         self,
         workload: Workload,
         isa: Isa,
-        epilogue: Epilogue,
-        weight: NDArray[np.int8],
+        finish: Finish,
+        weight: NDArray[Any],
         reduction: Reduction,
         shape: Shape,
     ) -> None:
@@ -77,7 +115,7 @@ class Products:
         self._strips = tile.cut(self._channels, isa.lanes, shape.registers)
         packed = [tile.pack_weights(w, isa, self._strips) for w in weight]
         self._weights = Constant(np.concatenate(packed))
-        self._finisher = Finisher(isa, epilogue, self._lane_channels())
+        self._finisher = finish(self._lane_channels(), 0)
         self._packed: Buffer = None
 
     def _lane_channels(self) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,12 +122,12 @@ def _cost(isa: Isa, shape: Shape, run: int, channels: int, groups: int) -> float
     return -(-run // shape.rows) * cycles
 
 
-def pack_weights(weight: NDArray[np.int8], isa: Isa, strips: Sequence[Strips]) -> NDArray[np.int8]:
+def pack_weights(weight: NDArray[Any], isa: Isa, strips: Sequence[Strips]) -> NDArray[Any]:
     """``weight [channels, runs, elements]`` for ``accumulate``, elements padded to whole groups."""
     channels, runs, elements = weight.shape
     groups = -(-elements // isa.group)
     registers = -(-channels // isa.lanes)
-    padded = np.zeros((registers * isa.lanes, runs, groups * isa.group), np.int8)
+    padded = np.zeros((registers * isa.lanes, runs, groups * isa.group), weight.dtype)
     padded[:channels, :, :elements] = weight
     # [registers, lanes, runs * groups, group]
     cells = padded.reshape(registers, isa.lanes, runs * groups, isa.group)
@@ -154,7 +155,7 @@ def accumulate(
     starts. panel: where the strip's weights start. starts: what the sums of a register start at.
     """
     lanes = isa.lanes
-    totals = [[vector.local("int32", lanes) for _ in starts] for _ in rows]
+    totals = [[vector.local(isa.sums, lanes) for _ in starts] for _ in rows]
     for row in totals:
         for total, start in zip(row, starts, strict=True):
             vector.store(total, 0, start, lanes)
