@@ -17,6 +17,8 @@ from hyq_tvm.images import Preprocessing
 from hyq_tvm.quantization.plan import QuantPlan
 
 if TYPE_CHECKING:
+    import tvm
+
     from hyq_tvm.cli.models import LoadedModel
 
 _OUTPUT = click.Path(path_type=Path)
@@ -39,10 +41,7 @@ def quantize_command(model: str, output: Path, **values: Any) -> None:
     """
     from hyq_tvm.module_facts import plan_text
 
-    config = options.quant_config(values)
-    loaded = _load(model, values)
-    images, prepare = _calibration(values, loaded)
-    quantized = hyq_tvm.quantize(loaded.module, images, config, preprocess=prepare)
+    quantized = load_quantized(model, values)
     plan = QuantPlan.from_json(plan_text(quantized))
     plan.save(output)
     Console().print(f"{output}: {len(plan.layers)} layers, {len(plan.tensors)} tensors")
@@ -62,6 +61,7 @@ def quantize_command(model: str, output: Path, **values: Any) -> None:
 @click.option(
     "--allow-float", multiple=True, metavar="LAYER", help="Let this layer compute in float."
 )
+@click.option("--records", type=_OUTPUT, help="A folder that hyq-tvm tune wrote.")
 @click.option("--output", "-o", type=_OUTPUT, required=True, help="The folder to write.")
 def compile_command(model: str, output: Path, **values: Any) -> None:
     """Compile MODEL to an executable that computes with integers only.
@@ -88,12 +88,24 @@ def compile_command(model: str, output: Path, **values: Any) -> None:
         target,
         images,
         config if images is not None else None,
+        values["records"],
         allow_float=values["allow_float"],
         plan=plan,
         preprocess=prepare,
     )
     executable.save(output)
     _summarize(executable, output)
+
+
+def load_quantized(model: str, values: dict[str, Any]) -> tvm.IRModule:
+    """The integer module of MODEL, by ``--plan`` where there is one, else ``--calibration``."""
+    config = options.quant_config(values)
+    plan = _plan(values)
+    loaded = _load(model, values)
+    if plan is not None:
+        return hyq_tvm.quantize(loaded.module, plan=plan)
+    images, prepare = _calibration(values, loaded)
+    return hyq_tvm.quantize(loaded.module, images, config, preprocess=prepare)
 
 
 def _load(model: str, values: dict[str, Any]) -> LoadedModel:
@@ -111,7 +123,7 @@ def _calibration(values: dict[str, Any], loaded: LoadedModel) -> tuple[ImageSour
 
 
 def _plan(values: dict[str, Any]) -> QuantPlan | None:
-    if values["plan"] is None:
+    if values.get("plan") is None:
         return None
     if values["calibration"]:
         raise ConfigError("--plan and --calibration exclude each other: a plan is calibrated")

@@ -11,6 +11,8 @@ import hyq_tvm
 _HOMES = {
     "quantize": "hyq_tvm.cli.build",
     "compile": "hyq_tvm.cli.build",
+    "tune": "hyq_tvm.cli.tuning",
+    "merge": "hyq_tvm.cli.tuning",
     "run": "hyq_tvm.cli.use",
     "eval": "hyq_tvm.cli.evaluate",
     "inspect": "hyq_tvm.cli.inspection",
@@ -20,6 +22,8 @@ _HOMES = {
 _SUMMARIES = {
     "quantize": "Calibrate a float model and write its plan.",
     "compile": "Compile a model to an integer-only executable.",
+    "tune": "Measure faster ways to compute a model and keep them as records.",
+    "merge": "Put folders of tuning records together.",
     "run": "Run an executable on images or arrays.",
     "eval": "Measure accuracy on labelled images, against the float model too.",
     "inspect": "Show an executable or a plan, layer by layer.",

@@ -7,6 +7,7 @@ runners of MetaSchedule, its RPC tracker and servers.
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any, Protocol, Self
 
 import cloudpickle
 import tvm
+from tvm import rpc
 from tvm.s_tir.meta_schedule.arg_info import TensorInfo
 from tvm.s_tir.meta_schedule.runner import (
     EvaluatorConfig,
@@ -38,8 +40,9 @@ ATTEMPTS = 3
 """Tries before a kernel that does not run is given up: a server may have died under it."""
 
 _BUILD_SECONDS = 120
-_RUN_SECONDS = 60
-_WAIT_SECONDS = 30
+_RUN_SECONDS = 30
+_WAIT_SECONDS = 60
+_CONNECT_SECONDS = 20
 _USES = 200  # of a building process, before a fresh one gives its memory back
 
 cloudpickle.register_pickle_by_value(workers)
@@ -85,15 +88,19 @@ class Tracker:
     def servers(self) -> int:
         """How many servers there are; raises ``TuningError`` without a tracker."""
         try:
-            return int(self.config().count_num_servers())
-        except (ValueError, RuntimeError, OSError) as error:
+            # TVM tries for a minute to reach a tracker that is not there.
+            with socket.create_connection((self.host, self.port), _CONNECT_SECONDS):
+                pass
+            entries = rpc.connect_tracker(self.host, self.port).summary()["server_info"]
+        except (RuntimeError, OSError) as error:
             raise TuningError(
                 f"no tracker answers at {self.host}:{self.port} ({error}); start one with "
                 f"python -m tvm.exec.rpc_tracker --port {self.port}"
             ) from error
+        return sum(entry["key"] == f"server:{self.key}" for entry in entries)
 
     def await_servers(self) -> int:
-        """At least one, or ``TuningError`` after half a minute."""
+        """How many there are, at least one; ``TuningError`` where there is none for a minute."""
         end = time.monotonic() + _WAIT_SECONDS
         while not (count := self.servers()):
             if time.monotonic() > end:
@@ -102,7 +109,7 @@ class Tracker:
                     f"python -m tvm.exec.rpc_server --tracker {self.host}:{self.port} "
                     f"--key {self.key}"
                 )
-            time.sleep(0.5)
+            time.sleep(1)
         return count
 
 
