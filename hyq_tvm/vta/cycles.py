@@ -3,7 +3,8 @@
 ============  ===================================================================================
 SET, FINISH   1
 GEMM          one a step, and the pipeline
-VECTOR        one a step (a division or a root takes a bit of its result a cycle), and the pipeline
+VECTOR        one a step, and the pipeline; a division or a root takes a bit of its result a cycle,
+              and every lane has a divider that works on a step of its own
 SOFTMAX       a row passes once for the maximum, once for the sum, once more for probabilities,
               ``softmax_lanes`` logits a cycle; one division a row for probabilities
 LOAD, STORE   latency, then the bus: a beat for each word of it that a run touches, runs without
@@ -44,12 +45,13 @@ def cost(row: Sequence[int], strides: tuple[int, int], config: VTAConfig) -> Cos
     """Of a decoded instruction; ``strides``: y and x of its unit, for LOAD and STORE."""
     opcode = row[0]
     if opcode in (LOAD.opcode, STORE.opcode):
-        return _transfer(Transfer.of(row, *strides), config)
+        return transfer_cost(Transfer.of(row, *strides), config)
     if opcode == GEMM.opcode:
         return Cost(steps(row) + GEMM_PIPELINE)
     if opcode == VECTOR.opcode:
-        each = STEP_CYCLES.get(FUNCTIONS[row[VECTOR.columns["op"]]].name, 1)
-        return Cost(steps(row) * each + VECTOR_PIPELINE)
+        each = STEP_CYCLES.get(FUNCTIONS[row[VECTOR.columns["op"]]].name, 0)
+        count = -(-steps(row) // config.block) * each if each else steps(row)
+        return Cost(count + VECTOR_PIPELINE)
     if opcode == SOFTMAX.opcode:
         return _softmax(row, config)
     return Cost(1)
@@ -71,7 +73,8 @@ def _softmax(row: Sequence[int], config: VTAConfig) -> Cost:
     return Cost(rows * (each + SOFTMAX_PIPELINE))
 
 
-def _transfer(move: Transfer, config: VTAConfig) -> Cost:
+def transfer_cost(move: Transfer, config: VTAConfig) -> Cost:
+    """Of a LOAD or STORE."""
     count = beats(move, config.bus_bytes)
     return Cost(config.dram_latency + max(count, move.entries(config.block)), count)
 

@@ -70,3 +70,27 @@ def test_dropped_contents_are_forgotten():
 def test_what_never_fits_is_an_error():
     with pytest.raises(UnsupportedModelError, match="11 entries of the test buffer"):
         Residency("test", 10).place("a", 11, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 40), st.integers(0, 6)), max_size=80))
+def test_what_is_loaded_early_replaces_nothing_that_is_in_use_then(requests):
+    """Also not what was itself replaced in the meantime."""
+    buffer, history = Residency("test", 100), []
+    for tile, (key, size, ahead) in enumerate(requests):
+        known = buffer.find(key, tile)
+        if known is not None:
+            for entry in history:
+                if entry["key"] == key and entry["live"]:
+                    entry["last"] = tile
+            continue
+        when = max(0, tile - ahead)
+        start = buffer.place(key, size, when, tile)
+        if start is None:
+            continue
+        for entry in history:
+            overlaps = start < entry["end"] and entry["start"] < start + size
+            if overlaps:
+                assert entry["last"] <= when - Residency.LAG
+                entry["live"] = False
+        live = {"key": key, "start": start, "end": start + size, "last": tile, "live": True}
+        history.append(live)

@@ -21,10 +21,11 @@ from hyq_tvm.numerics.exponential import (
 )
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.epilogue import Area, constant
+from hyq_tvm.vta.codegen.folding import Rows, rows_read, rows_written
 from hyq_tvm.vta.codegen.products import matrix_rows
 from hyq_tvm.vta.codegen.source import Argument, Operation
 from hyq_tvm.vta.codegen.tile import ONCE, Loop, Resident, Tile
-from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, span
+from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, even_pieces, pieces, span
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 
 LOGIT_LIMIT = 2**30 - 1
@@ -118,6 +119,8 @@ class _Attention:
     scale: Parameters
     table: Resident
     params: Any
+    rows: tuple[Rows, Rows, Rows]
+    written: Rows
 
     @property
     def wide(self) -> bool:
@@ -141,11 +144,13 @@ def lower_attention(context: Context, operation: Operation) -> None:
         scale=context.parameters(values, shifts, np.int64(1) << (shifts - 1)),
         table=context.table(constant(table)),
         params=operation.params,
+        rows=(rows_read(operation, 0), rows_read(operation, 1), rows_read(operation, 2)),
+        written=rows_written(operation),
     )
     rows = _rows(context, made, operation.layer)
     for index in range(q.shape[0]):
         serial = context.unique()
-        for first, n in pieces(q.shape[1], rows):
+        for first, n in even_pieces(q.shape[1], rows):
             _emit_tile(context, made, index, (first, n), serial)
 
 
@@ -185,14 +190,14 @@ def _emit_tile(
     tokens, depth = made.k.shape[1:]
     across, blocks = made.v.shape[2], context.blocks(tokens)
     planes = 2 if made.wide else 1
-    start = (index * made.q.shape[1] + first) * depth
-    query = Window(start, 1, n, depth, 0, depth)
+    q, k, v = made.rows
+    query = Window(q.start(index, first), 1, n, depth, 0, q.step)
     move = query.move(made.q.address, made.q.dtype, 0, "INP")
-    key = made.k.address + index * tokens * depth
-    value = made.v.address + index * tokens * across
+    key = made.k.address + k.start(index, 0)
+    value = made.v.address + v.start(index, 0)
     residents = [
-        matrix_rows("WGT", key, tokens, depth, depth, context, serial),
-        matrix_rows("WGT_T", value, tokens, across, across, context, serial),
+        matrix_rows("WGT", key, tokens, depth, k.step, context, serial),
+        matrix_rows("WGT_T", value, tokens, across, v.step, context, serial),
         Resident(("query", serial, first), n * context.blocks(depth), (move,)),
         Resident(("weights", serial, first), n * blocks * planes, ()),
         made.scale.resident(0, 1),
@@ -208,7 +213,7 @@ def _emit_tile(
     _logits(tile, made, logits, context.blocks(depth))
     _weights(tile, made, logits)
     _weighted(tile, made, sums, blocks)
-    target = Window((index * made.q.shape[1] + first) * across, 1, n, across, 0, across)
+    target = Window(made.written.start(index, first), 1, n, across, 0, made.written.step)
     tile.store(target.move(made.output.address, made.output.dtype, sums.base))
     context.stream.finish_tile(tile)
 

@@ -22,6 +22,7 @@ from hyq_tvm.vta.codegen.elementwise import (
     lower_multiply,
     lower_reduce_sum,
 )
+from hyq_tvm.vta.codegen.folding import fold_views
 from hyq_tvm.vta.codegen.memory import Arena, ConstantPool
 from hyq_tvm.vta.codegen.moving import lower_concat, lower_pad, lower_view
 from hyq_tvm.vta.codegen.norm import lower_group_norm, lower_layer_norm
@@ -80,6 +81,7 @@ def compile_operations(
     missing = sorted({f"{o.op} ({o.layer})" for o in operations if o.op not in RULES})
     if missing:
         raise UnsupportedModelError(f"the accelerator has no rule for {', '.join(missing)}")
+    operations = fold_views(operations, outputs)
     tensors = _tensors(operations, outputs)
     addresses, top = _plan(operations, tensors)
     pool = ConstantPool(top)

@@ -71,12 +71,16 @@ class Arena:
 
 @dataclass
 class Region:
-    """Entries of an on-chip buffer that hold ``key`` and were last used by tile ``last``."""
+    """Entries of an on-chip buffer that hold ``key`` and were last used by tile ``last``.
+
+    loaded: the tile that loads it. Without a key it is the rest of something replaced.
+    """
 
     key: object
     start: int
     size: int
     last: int
+    loaded: int = 0
 
     @property
     def end(self) -> int:
@@ -87,7 +91,8 @@ class Region:
 class Residency:
     """What an on-chip buffer holds: a ring in which new contents replace the oldest.
 
-    A region may be replaced two tiles after its last use.
+    A region may be replaced two tiles after its last use. What it leaves behind is remembered,
+    since something new may be loaded with an earlier tile than what came before it.
     """
 
     LAG = 2
@@ -107,8 +112,10 @@ class Residency:
         region.last = tile
         return region.start
 
-    def place(self, key: object, size: int, tile: int) -> int | None:
-        """Room for ``key``, used by ``tile``; None while too much of the buffer is in use.
+    def place(self, key: object, size: int, tile: int, user: int | None = None) -> int | None:
+        """Room for ``key`` when ``tile`` loads; None while too much of the buffer is in use.
+
+        user: the tile that uses it, if that is a later one.
 
         Raises ``UnsupportedModelError`` when the buffer is too small for it at any time.
         """
@@ -121,16 +128,17 @@ class Residency:
                 first, last = self._overlapping(start, start + size)
                 busy = [r for r in self._regions[first:last] if r.last > tile - self.LAG]
                 if not busy:
-                    self._replace(first, last, Region(key, start, size, tile))
+                    used = tile if user is None else user
+                    self._replace(first, last, Region(key, start, size, used, tile))
                     return start
                 start = busy[-1].end
         return None
 
     def drop(self, key: object) -> None:
-        """Forget what was placed but will not be loaded."""
+        """Forget what was placed but will not be loaded; its room may be taken as before."""
         region = self._by_key.pop(key, None)
         if region is not None:
-            self._regions.remove(region)
+            region.key, region.last = None, region.loaded - self.LAG
 
     def _overlapping(self, start: int, end: int) -> tuple[int, int]:
         """The slice of regions that share an entry with ``start .. end - 1``."""
@@ -138,8 +146,14 @@ class Residency:
         return first, bisect_left(self._regions, end, lo=first, key=lambda region: region.start)
 
     def _replace(self, first: int, last: int, region: Region) -> None:
+        kept = []
         for old in self._regions[first:last]:
-            del self._by_key[old.key]
-        self._regions[first:last] = [region]
+            if old.key is not None:
+                del self._by_key[old.key]
+            for start, end in ((old.start, region.start), (region.end, old.end)):
+                if start < end:
+                    kept.append(Region(None, start, end - start, old.last, old.loaded))
+        made = sorted([*kept, region], key=lambda r: r.start)
+        self._regions[first:last] = made
         self._by_key[region.key] = region
         self._cursor = region.end

@@ -11,9 +11,10 @@ from hyq_tvm.numerics.reference.norm import NARROW_COUNT, count_shift
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.elementwise import reduce_rows
 from hyq_tvm.vta.codegen.epilogue import Area, constant
+from hyq_tvm.vta.codegen.folding import made_shape, walk_written
 from hyq_tvm.vta.codegen.source import Operation
 from hyq_tvm.vta.codegen.tile import ONCE, Loop, Tile
-from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, span
+from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, span, split_runs
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 
 
@@ -56,15 +57,18 @@ def _norm(context: Context, operation: Operation, count: int) -> _Norm:
 
 def lower_layer_norm(context: Context, operation: Operation) -> None:
     """Every row has its own mean."""
-    rows, channels = operation.shape
+    channels = made_shape(operation)[1]
     made = _norm(context, operation, channels)
     affine = made.affine(context, operation, slice(None))
     blocks = context.blocks(channels)
     room = min(context.stream.slot_entries // blocks, context.stream.row_entries)
     if room < 1 or channels > MAX_LENGTH:
         raise UnsupportedModelError(f"a norm over {channels} channels does not fit a tile")
-    for first, n in pieces(rows, room):
-        window = Window(first * channels, 1, n, channels, 0, channels)
+    walk = walk_written(operation, channels)
+    own = [step * channels for step in walk.own]
+    sizes, strides = [*walk.sizes, channels], [[*own, 1], [*walk.target, 1]]
+    for _, (window, target) in split_runs(sizes, strides, room, channels):
+        n = window.runs
         tile = context.stream.tile(
             [span(window, made.x.address, made.x.dtype)], [affine.resident(0, blocks)]
         )
@@ -75,7 +79,7 @@ def lower_layer_norm(context: Context, operation: Operation) -> None:
         _root(tile, made, tile.row, n)
         _normalize(tile, made, area, Loop(n, blocks, blocks, 1), tile.row)
         _scale(tile, made, area, affine, tile.at[0])
-        tile.store(window.move(made.output.address, made.output.dtype, area.base))
+        tile.store(target.move(made.output.address, made.output.dtype, area.base))
         context.stream.finish_tile(tile)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Tensor
 from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue
+from hyq_tvm.vta.codegen.folding import RowWalk, dense_walk, walk_written
 from hyq_tvm.vta.codegen.source import Operation
 from hyq_tvm.vta.codegen.tile import Loop, Resident
-from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces
+from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, split_runs
 from hyq_tvm.vta.transfer import Transfer, runs
 
 UNSIGNED = "uint8"
@@ -27,11 +27,18 @@ class _Product:
 
     x: Tensor
     output: Tensor
-    rows: int
     depth: int
     columns: int
+    walk: RowWalk
     x_start: int = 0
     out_start: int = 0
+
+    @property
+    def axes(self) -> tuple[list[int], list[list[int]]]:
+        """Its rows as axes, and their strides in x and output."""
+        walk = self.walk
+        own = [step * self.depth for step in walk.own]
+        return [*walk.sizes, 1], [[*own, 1], [*walk.target, 1]]
 
 
 def lower_dense(context: Context, operation: Operation) -> None:
@@ -52,15 +59,19 @@ def lower_rows(
 ) -> None:
     """The first argument's rows, its last axis, times a constant matrix ``[N,K]``."""
     x = operation.arguments[0]
-    rows = prod(x.shape[:-1])
     tiles = context.pool.add(tiled(matrix, context.block))
     blocks_in = context.blocks(matrix.shape[1])
 
     def weights(first: int, count: int) -> Resident:
         return tile_run(tiles, first * blocks_in, count * blocks_in, context.block)
 
+    columns = matrix.shape[0]
     product = _Product(
-        context.tensor(x), context.output(operation), rows, x.shape[-1], matrix.shape[0]
+        context.tensor(x),
+        context.output(operation),
+        x.shape[-1],
+        columns,
+        walk_written(operation, columns),
     )
     _emit_product(context, product, epilogue, weights)
 
@@ -87,9 +98,9 @@ def lower_matmul(context: Context, operation: Operation) -> None:
         product = _Product(
             context.tensor(a),
             context.output(operation),
-            rows,
             depth,
             columns,
+            dense_walk(rows, columns),
             index * rows * depth,
             index * rows * columns,
         )
@@ -139,9 +150,9 @@ def _emit_product(
         )
     serial = context.unique()
     for first, count in pieces(blocks_out, chunk):
-        for start, n in pieces(product.rows, rows):
+        for _, windows in split_runs(*product.axes, rows, 1):
             _product_tile(
-                context, product, epilogue, weights(first, count), (first, count, start, n), serial
+                context, product, epilogue, weights(first, count), (first, count), windows, serial
             )
 
 
@@ -150,21 +161,19 @@ def _product_tile(
     product: _Product,
     epilogue: Epilogue,
     weight: Resident,
-    place: tuple[int, int, int, int],
+    place: tuple[int, int],
+    windows: Sequence[Window],
     serial: int,
 ) -> None:
-    first, count, start, n = place
+    (first, count), (read, write) = place, windows
     block, blocks_in = context.block, context.blocks(product.depth)
-    length = min(product.columns - first * block, count * block)
-    window = Window(
-        start=product.out_start + start * product.columns + first * block,
-        y=1,
-        x=n,
-        length=length,
-        y_stride=0,
-        x_stride=product.columns,
+    start, n = read.start // product.depth, read.runs
+    window = replace(
+        write,
+        start=product.out_start + write.start + first * block,
+        length=min(product.columns - first * block, count * block),
     )
-    source = Window(product.x_start + start * product.depth, 1, n, product.depth, 0, product.depth)
+    source = replace(read, start=product.x_start + read.start, length=product.depth)
     move = source.move(product.x.address, product.x.dtype, 0, memory="INP")
     inputs = Resident(("input", serial, start, n), n * blocks_in, (move,))
     area = Area(0, n, count, first)

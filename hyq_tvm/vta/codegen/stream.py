@@ -6,22 +6,28 @@ t + 1 loads and tile t - 1 stores. The rules behind that, which tokens enforce:
 * the load of tile t starts when compute reaches tile t - 1 and the store of tile t - 3 is done, so
   it may replace what tile t - 2 was the last to use, and read from DRAM what tile t - 3 wrote;
 * accumulators are three slots, taken in turn.
+
+Constants that a tile wants are loaded with an earlier tile where that finds room and time: behind
+its own loads, so that it does not wait for them. The last ``WINDOW`` tiles are open for that.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.codegen.memory import ConstantPool, Residency
-from hyq_tvm.vta.codegen.tile import Resident, Tile, Uop
+from hyq_tvm.vta.codegen.tile import Load, Resident, Tile, Uop
+from hyq_tvm.vta.cycles import transfer_cost
 from hyq_tvm.vta.isa import Instruction, encode_uops, instruction
 from hyq_tvm.vta.isa.encoding import Words, encode, unit_of
 from hyq_tvm.vta.isa.table import LENGTH_BITS, REGISTERS
-from hyq_tvm.vta.transfer import flat, moved
+from hyq_tvm.vta.transfer import Transfer, flat, moved
 
 SLOTS = 3
+WINDOW = 8
 ROW_SHARE = 32
 """One accumulator entry of so many, in each slot, holds numbers of a row."""
 
@@ -32,6 +38,8 @@ NOP = {"load": "LOAD_PAD", "compute": "LOW", "store": "STORE_X_STRIDE"}
 """A register of each unit: setting it to what it holds passes a token on."""
 
 Range = tuple[int, int]
+Placed = tuple[int, int | None]
+"""Where something starts, and the tile that must load it, if any."""
 
 
 class Stream:
@@ -45,6 +53,9 @@ class Stream:
         self._slots = self.kept + KEPT_ENTRIES
         self.slot_entries = (config.acc_entries - self._slots) // SLOTS
         self.layers: dict[int, str] = {}
+        self._layers: list[str] = []
+        self._closed_layers = 0
+        self._open: deque[Tile] = deque()
         self._program: list[Instruction] = []
         self._registers = {register.name: register.reset for register in REGISTERS}
         self._tiles = 0
@@ -59,12 +70,12 @@ class Stream:
 
     def layer(self, name: str) -> None:
         """The instructions from here on belong to a layer."""
-        self.layers[len(self._program)] = name
+        self._layers.append(name)
 
     def tile(self, reads: Iterable[Range] = (), residents: Sequence[Resident] = ()) -> Tile:
         """A new tile that reads the DRAM bytes ``reads`` and wants ``residents`` on chip."""
         wanted = [*reads, *((m.dram, m.end) for r in residents for m in r.moves)]
-        while any(self._writer(r) > self._tiles - SLOTS for r in wanted):
+        while any(self._pending(r) for r in wanted):
             self._empty_tile()
         placed = self._place(residents)
         for _ in range(Residency.LAG):
@@ -77,39 +88,70 @@ class Stream:
                 "what one tile needs on chip does not fit the buffers together: "
                 + ", ".join(f"{r.buffer} {r.entries}" for r in residents)
             )
-        at = [start for start, _ in placed]
         slot = self._tiles % SLOTS
         made = Tile(
             self,
             self._tiles,
-            at,
+            [start for start, _ in placed],
             self._slots + slot * self.slot_entries,
             slot * self.row_entries,
             self._registers["LOW"],
         )
-        for resident, (start, fresh) in zip(residents, placed, strict=True):
-            for move in resident.moves if fresh else ():
-                made.load(moved(move, start), resident.pad)
+        for resident, (start, when) in zip(residents, placed, strict=True):
+            for move in resident.moves if when is not None else ():
+                self._load(made, when, moved(move, start), resident.pad)
         return made
 
-    def _place(self, residents: Sequence[Resident]) -> list[tuple[int, bool]] | None:
-        """Start and whether it must be loaded, of each resident; None if some have no room yet."""
-        tile, result = self._tiles, []
+    def _load(self, tile: Tile, when: int | None, move: Transfer, pad: int = 0) -> None:
+        """Into ``tile``, or behind the loads of an open tile before it."""
+        for early in self._open:
+            if early.index == when:
+                early.prefetch(move, pad)
+                return
+        tile.load(move, pad)
+
+    def _place(self, residents: Sequence[Resident]) -> list[Placed] | None:
+        """Where each resident lies; None while some have no room."""
+        tile = self._tiles
+        result: list[Placed] = []
         found = [self._buffers[r.buffer].find(r.key, tile) for r in residents]
         for resident, start in zip(residents, found, strict=True):
             if start is not None:
-                result.append((start, False))
+                result.append((start, None))
                 continue
             again = self._buffers[resident.buffer].find(resident.key, tile)
-            place = again
-            if place is None:
-                buffer = self._buffers[resident.buffer]
-                place = buffer.place(resident.key, resident.entries, tile)
+            place = self._place_early(resident) if again is None else (again, None)
             if place is None:
                 self._forget(residents, found)
                 return None
-            result.append((place, again is None))
+            result.append(place)
         return result
+
+    def _place_early(self, resident: Resident) -> Placed | None:
+        """Room for something new, and the tile that loads it: an open one for constants."""
+        buffer = self._buffers[resident.buffer]
+        cost = sum(transfer_cost(move, self.config).cycles for move in resident.moves)
+        for when in self._opportunities(resident.moves, cost):
+            start = buffer.place(resident.key, resident.entries, when, self._tiles)
+            if start is not None:
+                return start, when
+        return None
+
+    def _opportunities(self, moves: Sequence[Transfer], cost: int) -> list[int]:
+        """Tiles that may load something, best first: those with time for it, the latest of them
+        first, then those with the most time; this tile last.
+        """
+        if not moves or any(move.dram < self.pool.base for move in moves):
+            return [self._tiles]
+        spare = {tile.index: self._spare(place) for place, tile in enumerate(self._open)}
+        order = sorted(spare, key=lambda index: (min(spare[index] - cost, 0), index), reverse=True)
+        return [*(index for index in order if spare[index] > 0), self._tiles]
+
+    def _spare(self, place: int) -> int:
+        """Cycles that the load unit waits between an open tile and the next."""
+        before = self._open[place - 1] if place else None
+        tile = self._open[place]
+        return (before.compute_cycles if before else 0) - tile.load_cycles
 
     def _forget(self, residents: Sequence[Resident], found: Sequence[int | None]) -> None:
         """Undo placements whose loads will not happen in this tile."""
@@ -123,30 +165,59 @@ class Stream:
         start = buffer.find(key, tile.index)
         if start is not None:
             return start
-        start = buffer.place(key, len(key), tile.index)
-        if start is None:
+        address = self.pool.add(encode_uops(uops))
+        parts = range(0, len(key), _LONGEST)
+        moves = tuple(
+            flat("UOP", first, address + 4 * first, min(_LONGEST, len(key) - first))
+            for first in parts
+        )
+        placed = self._place_early(Resident(key, len(key), moves))
+        if placed is None:
             raise UnsupportedModelError(
                 f"the micro-ops of neighbouring tiles, {len(key)} among them, do not fit the "
                 f"buffer of {buffer.capacity}"
             )
-        address = self.pool.add(encode_uops(uops))
-        for first in range(0, len(key), _LONGEST):
-            length = min(_LONGEST, len(key) - first)
-            tile.load(flat("UOP", start + first, address + 4 * first, length))
+        start, when = placed
+        for move in moves:
+            self._load(tile, when, moved(move, start))
         return start
 
     def finish_tile(self, tile: Tile) -> None:
-        """Append a tile's instructions, with tokens."""
-        index = tile.index
+        """A tile is complete but for what later tiles load with it."""
         self._tiles += 1
-        self._append(tile.loads, "load", pop="pop_next" if index else "", push="push_next")
-        sync = {"pop_next": int(index >= SLOTS - 1), "push_prev": 1}
-        self._program.append(instruction("SET", register="LOW", value=tile.low, **sync))
-        self._append(tile.computes, "compute", pop="pop_prev", push="push_next")
-        self._append(tile.stores, "store", pop="pop_prev", push="push_prev")
+        sync = {"pop_next": int(tile.index >= SLOTS - 1), "push_prev": 1}
+        tile.layer = len(self._layers)
+        tile.finished = [
+            instruction("SET", register="LOW", value=tile.low, **sync),
+            *self._part(tile.computes, "compute", pop="pop_prev", push="push_next"),
+            *self._part(tile.stores, "store", pop="pop_prev", push="push_prev"),
+        ]
+        self._open.append(tile)
+        if len(self._open) > WINDOW:
+            self._close(self._open.popleft())
+
+    def _close(self, tile: Tile) -> None:
+        """Append a tile's instructions, with tokens."""
+        if tile.layer > self._closed_layers:
+            self._closed_layers = tile.layer
+            self.layers[len(self._program)] = self._layers[tile.layer - 1]
+        loads = self._instructions(tile.loads)
+        pop = "pop_next" if tile.index else ""
+        self._program += self._part(loads, "load", pop=pop, push="push_next")
+        self._program += self._instructions(tile.prefetches)
+        self._program += tile.finished
+
+    def _instructions(self, loads: Sequence[Load]) -> list[Instruction]:
+        """LOADs, and SETs for the registers that hold something else."""
+        made: list[Instruction] = []
+        for load in loads:
+            made += [*self.changed(load.registers), load.instruction]
+        return made
 
     def words(self) -> Words:
         """The whole program; call once, at the end."""
+        while self._open:
+            self._close(self._open.popleft())
         some = int(self._tiles > 0)
         self._program.append(self._nop("load", pop_next=some, push_next=1))
         waits = min(self._tiles, SLOTS - 1)
@@ -178,15 +249,19 @@ class Stream:
         tiles = (t for (start, end), t in self._writes if start < span[1] and span[0] < end)
         return max(tiles, default=-SLOTS)
 
+    def _pending(self, span: Range) -> bool:
+        """Whether the store that a load depends on may still be under way."""
+        return self._writer(span) > self._tiles - SLOTS
+
     def _empty_tile(self) -> None:
         self.finish_tile(Tile(self, self._tiles, [], 0, 0, self._registers["LOW"]))
 
-    def _append(self, made: list[Instruction], unit: str, pop: str, push: str) -> None:
+    def _part(self, made: list[Instruction], unit: str, pop: str, push: str) -> list[Instruction]:
         """A tile's part for one unit: its first instruction pops, its last one pushes."""
         part = made or [self._nop(unit)]
         if pop:
             part = [_with(part[0], pop), *part[1:]]
-        self._program += [*part[:-1], _with(part[-1], push)]
+        return [*part[:-1], _with(part[-1], push)]
 
     def _nop(self, unit: str, **flags: int) -> Instruction:
         name = NOP[unit]

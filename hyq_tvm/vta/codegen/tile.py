@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hyq_tvm.vta.cycles import transfer_cost
 from hyq_tvm.vta.isa import Instruction, instruction
 from hyq_tvm.vta.transfer import Transfer
 
@@ -51,6 +52,14 @@ ONCE = Loop(1)
 Uop = tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class Load:
+    """A transfer onto the chip and the registers that it needs."""
+
+    instruction: Instruction
+    registers: dict[str, int]
+
+
 @dataclass
 class Tile:
     """One tile. at: where its residents lie. slot: its first accumulator entry; row: its first
@@ -64,7 +73,12 @@ class Tile:
     slot: int
     row: int
     low: int
-    loads: list[Instruction] = field(default_factory=list)
+    layer: int = 0
+    loads: list[Load] = field(default_factory=list)
+    prefetches: list[Load] = field(default_factory=list)
+    finished: list[Instruction] = field(default_factory=list)
+    load_cycles: int = 0
+    compute_cycles: int = 0
     computes: list[Instruction] = field(default_factory=list)
     stores: list[Instruction] = field(default_factory=list)
 
@@ -74,11 +88,19 @@ class Tile:
 
     def load(self, move: Transfer, pad: int = 0) -> None:
         """A transfer onto the chip; its ``sram`` is absolute."""
+        self.loads.append(self._load(move, pad))
+
+    def prefetch(self, move: Transfer, pad: int = 0) -> None:
+        """The same for a later tile, behind this tile's own loads."""
+        self.prefetches.append(self._load(move, pad))
+
+    def _load(self, move: Transfer, pad: int) -> Load:
         self.stream.check_read((move.dram, move.end), self.index)
+        self.load_cycles += transfer_cost(move, self.stream.config).cycles
         strides = {"LOAD_Y_STRIDE": move.y_stride, "LOAD_X_STRIDE": move.x_stride}
-        self.loads += self.stream.changed({**strides, "LOAD_PAD": pad})
         pads = dict(zip(("pad_top", "pad_bottom", "pad_left", "pad_right"), move.pads, strict=True))
-        self.loads.append(instruction("LOAD", **_fields(move), **pads))
+        made = instruction("LOAD", **_fields(move), **pads)
+        return Load(made, {**strides, "LOAD_PAD": pad})
 
     def store(self, move: Transfer) -> None:
         """A transfer to DRAM."""
@@ -133,6 +155,7 @@ class Tile:
 
     def _nest(self, uops: Sequence[Uop], outer: Loop, inner: Loop) -> dict[str, int]:
         begin = self.stream.uops(self, uops)
+        self.compute_cycles += len(uops) * outer.count * inner.count
         return {
             "uop_begin": begin,
             "uop_end": begin + len(uops),

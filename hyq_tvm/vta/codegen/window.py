@@ -70,6 +70,11 @@ def pieces(total: int, step: int) -> Iterator[tuple[int, int]]:
         yield start, min(step, total - start)
 
 
+def even_pieces(total: int, step: int) -> Iterator[tuple[int, int]]:
+    """As few parts of at most ``step``, all of nearly the same length."""
+    return pieces(total, -(-total // -(-total // step)))
+
+
 def split_runs(
     shape: Sequence[int], strides: Sequence[Sequence[int]], runs: int, length: int
 ) -> Iterator[tuple[int, list[Window]]]:
@@ -92,8 +97,8 @@ _Box = tuple[int, int, int, int, int, int]
 
 
 def _boxes(rows: int, columns: int, last: int, runs: int, length: int) -> Iterator[_Box]:
-    for column, width in pieces(columns, min(runs, MAX_SIZE)):
-        for row, height in pieces(rows, max(1, min(runs // width, MAX_SIZE))):
+    for column, width in even_pieces(columns, min(runs, MAX_SIZE)):
+        for row, height in even_pieces(rows, max(1, min(runs // width, MAX_SIZE))):
             for element, count in pieces(last, min(length, MAX_LENGTH)):
                 yield row, height, column, width, element, count
 
