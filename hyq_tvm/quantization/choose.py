@@ -6,18 +6,19 @@ judges estimate it, against the error that the whole plan makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hyq_tvm.quantization.calibrate import Statistics
 from hyq_tvm.quantization.demand import Stream, is_clamp
-from hyq_tvm.quantization.graph import Node
+from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.groups import Choices
 from hyq_tvm.quantization.overrides import layer_option, override_of
 from hyq_tvm.quantization.plan import LayerPlan
+from hyq_tvm.quantization.sensitivity import VALUE
 from hyq_tvm.quantization.softmax_model import probabilities
 
 if TYPE_CHECKING:
@@ -86,6 +87,38 @@ def _tails_lost(planner: Planner, node: Node, kind: str) -> bool:
     exact = torch.softmax(logits, dim=-1) @ values
     coarse = probabilities(logits, kind, 8, LayerPlan(node.op).softmax_fraction_bits) @ values
     return float((coarse - exact).square().sum()) > NOISE * float(exact.square().sum())
+
+
+@dataclass(frozen=True)
+class SoftmaxError:
+    """Of one operator: greatest error of a probability, and noise to signal at the output."""
+
+    largest: float
+    noise: float
+
+
+def softmax_errors(
+    statistics: Statistics, graph: Graph, layers: Mapping[str, LayerPlan]
+) -> dict[str, SoftmaxError]:
+    """Attention or softmax -> what its integer exponential does on the sampled rows (AT6)."""
+    return {
+        name: _softmax_error(statistics, graph[name], layer)
+        for name, layer in layers.items()
+        if layer.op in ("attention", "softmax") and layer.softmax != "exact"
+    }
+
+
+def _softmax_error(statistics: Statistics, node: Node, layer: LayerPlan) -> SoftmaxError:
+    if node.op == "attention":
+        logits, values = attention_sample(statistics, node)
+    else:
+        logits, values = torch.from_numpy(statistics.rows[node.inputs[0]].rows), None
+    bits = layer.softmax_weight_bits
+    found = probabilities(logits, layer.softmax, bits, layer.softmax_fraction_bits)
+    wrong = found - torch.softmax(logits, dim=-1)
+    caused = wrong if values is None else wrong @ values
+    felt = statistics.squares.get((node.name, VALUE), 0.0) / statistics.energy
+    return SoftmaxError(float(wrong.abs().max()), float(caused.square().mean()) * felt)
 
 
 def attention_sample(statistics: Statistics, node: Node) -> tuple[Tensor, Tensor]:

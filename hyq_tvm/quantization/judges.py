@@ -56,19 +56,24 @@ class Part(Enum):
 
 
 class TensorJudge:
-    """Rounding and saturation of a tensor's values, on sampled rows.
+    """Rounding and saturation of a tensor's values, on sampled rows and every channel's extremes.
 
-    rows, gradients: [n, C]. sums: [C], the squared sum of a channel's gradients over an image: what
-    a constant shift of the channel costs. positions: rows in an image. energy: of the model's
-    output. classes: of the channels [C].
+    A sample misses most outliers, so that saturating them would look free: the least and greatest
+    value of a channel, which occurred once at least, count as one row of all that were seen.
+
+    rows, gradients: [n, C] of ``seen`` ones. extremes: [2, C]. sums: [C], the squared sum of a
+    channel's gradients over an image: what a constant shift of the channel costs. positions: rows
+    in an image. energy: of the model's output. classes: of the channels [C].
     """
 
     def __init__(
         self,
         rows: Rows,
         gradients: Rows,
+        extremes: Rows,
         sums: Steps,
         classes: Any,
+        seen: int,
         positions: float,
         energy: float,
     ) -> None:
@@ -87,12 +92,17 @@ class TensorJudge:
         # One group of channels: [1, n, C], as the weights' [G, N, K].
         self.x = {p: torch.from_numpy(rows[cut].copy())[None] for p, cut in cuts.items()}
         self.weights = {p: torch.from_numpy(weights[cut].copy())[None] for p, cut in cuts.items()}
+        self.extremes = torch.from_numpy(extremes.copy())[None]
+        self.rarity = torch.from_numpy(weights.mean(axis=0) / np.float32(seen))
         self.sums = torch.from_numpy(sums / energy).float()
 
     def loss(self, steps: Tensor, levels: Levels, part: Part) -> Tensor:
         """The error, differentiable in ``steps`` [classes] float32."""
-        error = LearnedGrid.apply(self.x[part], steps[self.columns][None], levels) - self.x[part]
+        columns = steps[self.columns][None]
+        error = LearnedGrid.apply(self.x[part], columns, levels) - self.x[part]
         spread = (error.square() * self.weights[part]).sum() / error.shape[1]
+        rare = LearnedGrid.apply(self.extremes, columns, levels) - self.extremes
+        spread = spread + (rare.square() * self.rarity).sum()
         return spread + SHIFT * (error.mean(dim=1).square() * self.sums).sum()
 
     def error(self, steps: Steps, levels: Levels) -> float:

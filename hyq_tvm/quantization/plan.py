@@ -93,7 +93,11 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class QuantPlan:
-    """Grids by tensor name (``name`` and perhaps ``name:wide``), decisions by node name."""
+    """Grids by tensor name (``name`` and perhaps ``name:wide``), decisions by node name.
+
+    notes: ``predicted_sqnr_db``, signal to noise of the outputs by the planner's linear estimate,
+    and ``softmax_max_dp``, operator -> the greatest error of a probability on calibration data.
+    """
 
     config: QuantConfig
     fingerprint: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 
 from hyq_tvm.quantization import distribution_scaling as scaling
 from hyq_tvm.quantization.calibrate import ExecutorFactory, Statistics, collect
-from hyq_tvm.quantization.choose import attention_sample, choose
+from hyq_tvm.quantization.choose import attention_sample, choose, softmax_errors
 from hyq_tvm.quantization.config import QuantConfig
 from hyq_tvm.quantization.demand import Stream
 from hyq_tvm.quantization.float_executor import FloatExecutor
@@ -41,9 +42,11 @@ class Planner:
     def plan(self, choices: Choices) -> QuantPlan:
         """The plan under the given choices."""
         tensors: dict[str, TensorPlan] = {}
+        noise = 0.0
         layers = {n.name: self._layer(n, choices) for n in self.graph if n.op in LAYER_OPS}
         for group in self.structure.groups(choices):
             solution = self.solve(group, choices)
+            noise += solution.error
             for name in group.tensors:
                 tensors[name] = _narrow(group, name, solution)
             for node, name in group.readers:
@@ -52,8 +55,13 @@ class Planner:
         for stream in self.structure.streams:
             if stream.name in choices.wide:
                 tensors.update(self._wide(stream))
-        fingerprint = self.graph.fingerprint()
-        return QuantPlan(self.config, fingerprint, tensors, layers)
+        softmax = softmax_errors(self.statistics, self.graph, layers)
+        noise += sum(error.noise for error in softmax.values())
+        notes = {
+            "predicted_sqnr_db": round(-10 * math.log10(max(noise, 1e-30)), 2),
+            "softmax_max_dp": {name: round(e.largest, 5) for name, e in softmax.items()},
+        }
+        return QuantPlan(self.config, self.graph.fingerprint(), tensors, layers, notes)
 
     def solve(self, group: Group, choices: Choices) -> Solution:
         """The group's grid."""

@@ -93,9 +93,16 @@ class GroupSolver:
         seen = self.statistics
         rows, classes = seen.rows[name], group.classes[name]
         sums = seen.sums.get(name, np.zeros(len(classes)))
-        gradients = seen.gradients[name].rows
+        known = seen.tensors[name]
         return TensorJudge(
-            rows.rows, gradients, sums, classes, rows.seen / seen.images, seen.energy
+            rows=rows.rows,
+            gradients=seen.gradients[name].rows,
+            extremes=np.stack([known.channel_low, known.channel_high]),
+            sums=sums,
+            classes=classes,
+            seen=rows.seen,
+            positions=rows.seen / seen.images,
+            energy=seen.energy,
         )
 
     def _reader_judges(self, group: Group, node: Node, name: str) -> list[Judge]:

@@ -138,6 +138,14 @@ def test_uniform_widths_leave_nothing_but_logits_and_output_wider(hybrid, images
     assert sqnr(simulate(hybrid, plan, images[:1])[0].numpy(), integer) > 20
 
 
+def test_plans_note_what_they_expect(hybrid, images):
+    plan = plan_of(hybrid, images)
+    assert abs(plan.notes["predicted_sqnr_db"] - quality(hybrid, plan, images)) < 4
+    assert 0.001 < plan.notes["softmax_max_dp"]["mix"] < 0.025
+    fewer = plan_of(hybrid, images, activation_bits=6)
+    assert fewer.notes["predicted_sqnr_db"] < plan.notes["predicted_sqnr_db"] - 6
+
+
 def test_unknown_overrides_come_with_close_names(hybrid, images):
     with pytest.raises(ConfigError, match=r"'expandd'.*expand"):
         plan_of(hybrid, images, overrides={"expandd": {"exclude": True}})
