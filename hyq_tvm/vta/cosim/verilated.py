@@ -29,8 +29,9 @@ _VERILATOR_FLAGS = (
     "--noassert",
     "-Wno-fatal",
     "-Wno-UNUSED",
+    "--flatten",
     "--output-split",
-    "0",
+    "20000",
 )
 # Several models live in one process: nothing of one may resolve to another's.
 _COMPILER_FLAGS = (
@@ -131,6 +132,7 @@ def _build(design: Design, prefix: str, path: Path) -> None:
         command += ["--top-module", design.top, *overrides, *map(str, design.sources)]
         run(command, folder, _VERILATE_SECONDS, VERILATOR_ROOT=str(root))
         flags = [f"-DModel={prefix}", f'-DMODEL_HEADER="{prefix}.h"']
+        flags.append(f'-DMODEL_ROOT_HEADER="{prefix}___024root.h"')
         flags += [f"-D{key}={value}" for key, value in design.defines]
         flags += [f"-I{folder / 'model'}", *_includes(root)]
         files = [*sorted((folder / "model").glob("*.cpp")), _HARNESS / design.harness]
