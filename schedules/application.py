@@ -92,7 +92,7 @@ class _Scheduler(relax.PyExprMutator):
             return call
         arguments = list(call.args[1])
         kernel = self._kernel(_workload(function, arguments, call))
-        reference = self.builder_.add_func(_finished(kernel), kernel.name)
+        reference = self.builder_.add_func(_finished(kernel), f"{kernel.name}_")
         passed = [self._argument(a, arguments) for a in kernel.arguments]
         return relax.call_tir(reference, relax.Tuple(passed), call.ty_args[0])
 
