@@ -93,8 +93,9 @@ def resolve(options: Mapping[str, Any], *, complete: bool) -> VTATarget:
 def _config(options: Mapping[str, Any]) -> VTAConfig:
     base = VTAConfig.load(options["record"]) if "record" in options else DEFAULT
     sizes = {name: options.get(name, getattr(base, name)) for name in _SIZES}
-    if "softmax_lanes" not in options and isinstance(sizes["log_block"], int):
-        sizes["softmax_lanes"] = min(base.softmax_lanes, 1 << max(sizes["log_block"], 0))
+    for name in ("softmax_lanes", "dividers"):
+        if name not in options and isinstance(sizes["log_block"], int):
+            sizes[name] = min(getattr(base, name), 1 << max(sizes["log_block"], 0))
     return VTAConfig(**sizes)
 
 

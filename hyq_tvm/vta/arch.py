@@ -28,6 +28,7 @@ _JSON_NAMES = {
     "log_command_queue": "LOG_CMD_QUEUE",
     "log_bus_width": "LOG_BUS_WIDTH",
     "softmax_lanes": "SOFTMAX_LANES",
+    "dividers": "DIVIDERS",
     "clock_mhz": "CLOCK_MHZ",
     "dram_latency": "DRAM_LATENCY",
 }
@@ -45,7 +46,8 @@ class VTAConfig:
     log_command_queue: instructions that a unit's queue holds, and tokens that a token queue holds.
     log_bus_width: bits of the DRAM port, 5 to 9. dram_latency: cycles from a read's address to its
         first data. clock_mhz: what the cycle model reports times at.
-    softmax_lanes: logits a cycle, 1 to BLOCK, a power of two.
+    softmax_lanes: logits a cycle, 1 to BLOCK, a power of two. dividers: rows whose roots or
+        reciprocals the vector unit computes at a time, 1 to BLOCK.
 
     Raises ``ConfigError`` naming the size that is out of range or that instructions cannot address.
     """
@@ -61,6 +63,7 @@ class VTAConfig:
     log_command_queue: int = 9
     log_bus_width: int = 7
     softmax_lanes: int = 16
+    dividers: int = 8
     clock_mhz: int = 200
     dram_latency: int = 64
 
@@ -97,6 +100,8 @@ class VTAConfig:
         lanes = self.softmax_lanes
         if not 1 <= lanes <= self.block or lanes & (lanes - 1):
             raise ConfigError(f"softmax_lanes={lanes}: choose a power of two up to {self.block}")
+        if not 1 <= self.dividers <= self.block:
+            raise ConfigError(f"dividers={self.dividers}: choose 1 to {self.block}")
 
     def _addressed(self) -> list[tuple[str, int, int]]:
         return [
@@ -167,7 +172,7 @@ class VTAConfig:
     @property
     def fingerprint(self) -> str:
         """What a program and a device must share: a digest of sizes and ISA version."""
-        timing = ("clock_mhz", "dram_latency", "log_bus_width", "softmax_lanes")
+        timing = ("clock_mhz", "dram_latency", "log_bus_width", "softmax_lanes", "dividers")
         sizes = {key: value for key, value in asdict(self).items() if key not in timing}
         text = json.dumps({"isa": table.VERSION, **sizes}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -227,5 +232,6 @@ TINY = VTAConfig(
     log_command_queue=4,
     log_bus_width=5,
     softmax_lanes=4,
+    dividers=1,
 )
 """4 x 4 multipliers and small buffers, for tests of the hardware."""

@@ -4,7 +4,7 @@
 SET, FINISH   1
 GEMM          one a step, and the pipeline
 VECTOR        one a step, and the pipeline; a division or a root takes a bit of its result a cycle,
-              and every lane has a divider that works on a step of its own
+              on ``dividers`` steps at a time
 SOFTMAX       a row passes once for the maximum, once for the sum, once more for probabilities,
               ``softmax_lanes`` logits a cycle; one division a row for probabilities
 LOAD, STORE   latency, then the bus: a beat for each word of it that a run touches, runs without
@@ -50,7 +50,7 @@ def cost(row: Sequence[int], strides: tuple[int, int], config: VTAConfig) -> Cos
         return Cost(steps(row) + GEMM_PIPELINE)
     if opcode == VECTOR.opcode:
         each = STEP_CYCLES.get(FUNCTIONS[row[VECTOR.columns["op"]]].name, 0)
-        count = -(-steps(row) // config.block) * each if each else steps(row)
+        count = -(-steps(row) // config.dividers) * each if each else steps(row)
         return Cost(count + VECTOR_PIPELINE)
     if opcode == SOFTMAX.opcode:
         return _softmax(row, config)

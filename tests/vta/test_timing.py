@@ -37,7 +37,7 @@ NEST = {"uop_begin": 2, "uop_end": 5, "iter_out": 4, "iter_in": 7}
         (instruction("SET", register="LOW"), 1),
         (instruction("GEMM", **NEST), 84 + GEMM_PIPELINE),
         (instruction("VECTOR", op="REQ", **NEST), 84 + VECTOR_PIPELINE),
-        (instruction("VECTOR", op="RECIPROCAL", **NEST), 6 * DIVIDER + VECTOR_PIPELINE),
+        (instruction("VECTOR", op="RECIPROCAL", **NEST), 11 * DIVIDER + VECTOR_PIPELINE),
         (
             instruction("SOFTMAX", exponential="WEIGHTS", result="WEIGHT", rows=3, length=17),
             3 * (2 * 2 + SOFTMAX_PIPELINE),

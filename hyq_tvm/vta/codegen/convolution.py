@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Tensor
 from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue
+from hyq_tvm.vta.codegen.packed import Packed, can_pack, emit_packed
 from hyq_tvm.vta.codegen.plane import Plane, Spot, plane_tiles
 from hyq_tvm.vta.codegen.products import lower_rows, tile_run
 from hyq_tvm.vta.codegen.source import Operation
@@ -65,6 +66,15 @@ def lower_conv2d(context: Context, operation: Operation) -> None:
     if plane.is_pointwise and groups == 1:
         lower_rows(context, operation, kernel.reshape(kernel.shape[0], -1), epilogue)
         return
+    if (
+        groups == 1
+        and can_pack(plane, x.shape[3], context.block)
+        and _packs(context, plane, kernel)
+    ):
+        source, output = context.tensor(x), context.output(operation)
+        pad_value = int(params["pad_value"])
+        emit_packed(context, Packed(source, output, plane, pad_value, kernel, epilogue))
+        return
     made = _Convolution(
         x=context.tensor(x),
         output=context.output(operation),
@@ -74,6 +84,13 @@ def lower_conv2d(context: Context, operation: Operation) -> None:
         epilogue=epilogue,
     )
     _emit(context, made)
+
+
+def _packs(context: Context, plane: Plane, kernel: NDArray[np.int8]) -> bool:
+    """Whether all weights, and inputs of one column, fit."""
+    tiles = context.blocks(kernel.shape[0]) * plane.kernel[0]
+    limit = min(context.config.wgt_entries // 2, context.config.uop_entries // UOP_SHARE)
+    return tiles <= limit and plane.spans[0] <= context.config.inp_entries // 2
 
 
 def _pack(context: Context, kernel: NDArray[np.int8], groups: int) -> _Weights:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm.errors import UnsupportedModelError
-from hyq_tvm.numerics.epilogue import STAGE_TENSORS
+from hyq_tvm.numerics.epilogue import STAGE_TENSORS, apply
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.source import Argument
 from hyq_tvm.vta.codegen.tile import Loop, Resident, Tile
@@ -19,6 +19,8 @@ from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 
 Stage = Mapping[str, Any]
 ONE = np.array([1])
+MAX_ADD_SHIFT = 30
+"""2^shift is a multiplier of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,14 @@ class RequantizeLookup:
 
 @dataclass(frozen=True)
 class Add:
-    """E4: another tensor, rescaled by ``scale`` unless it lies on the same grid already."""
+    """E4: another tensor, rescaled by ``scale`` unless it lies on the same grid already.
+
+    ``(v * 2^shift + other * multiplier + offset) >> shift`` is ``v`` plus the rescaled other.
+    """
 
     tensor: Tensor
     scale: Parameters | None
+    shift: int
     low: int
     high: int
 
@@ -137,11 +143,13 @@ class Add:
 
     def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
         """The instructions."""
-        if self.scale is not None:
-            tile.set(LOW=INT32_LOW, HIGH=INT32_HIGH, ZERO_POINT=0)
-            tile.vector("REQ", [(other, other, at[0])], area.outer(), area.inner())
         tile.set(LOW=self.low, HIGH=self.high)
-        tile.vector("ADD", [(area.base, other, 0)], area.outer(), area.inner())
+        if self.scale is None:
+            tile.vector("ADD", [(area.base, other, 0)], area.outer(), area.inner())
+            return
+        tile.set(SHIFT=self.shift, ZERO_POINT=0)
+        uops = [(area.base, other, at[0])]
+        tile.vector("SCALE_ADD", uops, area.outer(), area.inner())
 
 
 Step = Offset | Requantize | Lookup | RequantizeLookup | Add
@@ -201,7 +209,7 @@ def make_epilogue(
     Raises ``UnsupportedModelError`` on parameters that are not constants or not per channel.
     """
     steps: list[Step] = []
-    rest = list(arguments)
+    stages, rest = _composed(stages, arguments)
     pending = offset if offset.any() else np.zeros(1, np.int64)
     for stage in stages:
         count = STAGE_TENSORS[stage["kind"]]
@@ -219,6 +227,39 @@ def make_epilogue(
         )
     steps += _flush(context, pending)
     return Epilogue(tuple(_fused(steps)), dtype)
+
+
+def _composed(
+    stages: Sequence[Stage], arguments: Sequence[Argument]
+) -> tuple[list[Stage], list[Argument]]:
+    """A table, and a requantize of its values by one number, are one table."""
+    made: list[Stage] = []
+    kept: list[Argument] = []
+    rest = list(arguments)
+    for stage in stages:
+        count = STAGE_TENSORS[stage["kind"]]
+        tensors, rest = rest[:count], rest[count:]
+        behind = made and made[-1]["kind"] == "lookup" and stage["kind"] == "requantize"
+        if behind and all(constant(t).size == 1 for t in tensors):
+            table = constant(kept.pop())
+            values = apply(
+                table.astype(np.int64), [stage], [constant(t).reshape(1) for t in tensors]
+            )
+            made[-1] = {**made[-1], "dtype": stage["dtype"]}
+            kept.append(_Constant(values, values.shape, str(values.dtype)))
+            continue
+        made.append(stage)
+        kept += tensors
+    return made, kept
+
+
+@dataclass(frozen=True, eq=False)
+class _Constant:
+    """An argument made here."""
+
+    value: NDArray[Any]
+    shape: tuple[int, ...]
+    dtype: str
 
 
 def _fused(steps: Sequence[Step]) -> list[Step]:
@@ -273,8 +314,8 @@ def _add(context: Context, stage: Stage, other: Argument) -> Add:
     zero_point, multiplier, shift = (int(stage[k]) for k in ("zero_point", "multiplier", "shift"))
     scale = None
     if (zero_point, multiplier, shift) != (0, 1, 0):
-        half = (1 << shift) >> 1
-        scale = context.parameters(
-            multiplier * ONE, shift * ONE, (half - zero_point * multiplier) * ONE
-        )
-    return Add(context.tensor(other), scale, stage["low"], stage["high"])
+        if shift > MAX_ADD_SHIFT:
+            raise UnsupportedModelError(f"an add with a shift of {shift}: at most {MAX_ADD_SHIFT}")
+        offset = ((1 << shift) >> 1) - zero_point * multiplier
+        scale = context.parameters((1 << shift) * ONE, multiplier * ONE, offset * ONE)
+    return Add(context.tensor(other), scale, shift, stage["low"], stage["high"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from hyq_tvm.vta.codegen.context import Context, Tensor
+from hyq_tvm.vta.codegen.interleave import interleave, planes_of
 from hyq_tvm.vta.codegen.source import Operation
 from hyq_tvm.vta.codegen.tile import Loop
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, dense_strides, merged, span, split_runs
@@ -61,6 +62,10 @@ def copy(
 ) -> None:
     """Elements of ``source`` to ``target``, each walked by its strides from its start."""
     sizes, steps = merged(shape, strides)
+    planes = planes_of(sizes, steps, source.dtype)
+    if planes is not None:
+        interleave(context, source, target, planes, starts)
+        return
     if any(step[-1] != 1 for step in steps):
         sizes, steps = [*sizes, 1], [[*step, 1] for step in steps]
     room = context.stream.slot_entries

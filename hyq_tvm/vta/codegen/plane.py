@@ -109,8 +109,8 @@ class Spot:
         self, plane: Plane, x: Tensor, channel: int, length: int, memory: str
     ) -> Transfer:
         """Brings ``length`` channels of the inputs on chip, from entry 0 on."""
-        top, y = _clipped(self.row, self.in_height, plane.strides[0], plane.padding[0])
-        left, column = _clipped(self.column, self.in_width, plane.strides[1], plane.padding[1])
+        top, y = clipped(self.row, self.in_height, plane.strides[0], plane.padding[0])
+        left, column = clipped(self.column, self.in_width, plane.strides[1], plane.padding[1])
         rows = min(self.in_height - top, plane.height - y)
         columns = min(self.in_width - left, plane.width - column)
         if rows < 1 or columns < 1:
@@ -143,7 +143,7 @@ class Spot:
         )
 
 
-def _clipped(first: int, extent: int, stride: int, padding: int) -> tuple[int, int]:
+def clipped(first: int, extent: int, stride: int, padding: int) -> tuple[int, int]:
     """Padding before the block, and the first real row or column."""
     start = first * stride - padding
     before = min(max(-start, 0), extent)
