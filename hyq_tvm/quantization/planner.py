@@ -15,7 +15,7 @@ from hyq_tvm.quantization import distribution_scaling as scaling
 from hyq_tvm.quantization.calibrate import ExecutorFactory, Statistics, collect
 from hyq_tvm.quantization.choose import attention_sample, choose, softmax_errors
 from hyq_tvm.quantization.config import QuantConfig
-from hyq_tvm.quantization.demand import Stream
+from hyq_tvm.quantization.demand import Stream, is_clamp
 from hyq_tvm.quantization.float_executor import FloatExecutor
 from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.groups import Choices, Group, Structure
@@ -131,7 +131,8 @@ class Planner:
         return replace(layer, alpha=tuple(float(a) for a in alpha), alpha_cost=cost)
 
     def _pays(self, tensor: str) -> bool:
-        return self.graph[tensor].op == "unary"
+        node = self.graph[tensor]
+        return node.op == "unary" and not is_clamp(node)
 
     def _wide(self, stream: Stream) -> dict[str, TensorPlan]:
         low, high = self.stream_range(stream)
