@@ -249,3 +249,35 @@ def test_excluded_layers_need_permission(plan):
     x = images(4, seed=6)
     exact = float_logits(x)
     assert np.square(exe(x) - exact).sum() / np.square(exact).sum() < 1e-2
+
+
+def attention_module() -> tvm.IRModule:
+    """q.k, softmax and the product with v over one tensor [2, 6, 8]."""
+    rng = np.random.default_rng(8)
+    q, k, v = (rng.normal(size=(8, 8)).astype("float32") for _ in "qkv")
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((2, 6, 8), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            parts = [builder.emit(relax.op.matmul(x, relax.const(w))) for w in (q, k, v)]
+            turned = builder.emit(relax.op.permute_dims(parts[1], [0, 2, 1]))
+            scores = builder.emit(relax.op.matmul(parts[0], turned))
+            scores = builder.emit(relax.op.multiply(scores, relax.const(np.float32(0.1))))
+            weights = builder.emit(relax.op.nn.softmax(scores, axis=-1))
+            y = builder.emit_output(relax.op.matmul(weights, parts[2]))
+        builder.emit_func_output(y)
+    return builder.finalize()
+
+
+def test_exact_softmax_is_an_island_that_needs_no_permission_and_is_reported():
+    x = np.random.default_rng(1).normal(size=(32, 6, 8)).astype("float32")
+    config = hyq_tvm.QuantConfig(softmax="exact", samples=64)
+    exe = hyq_tvm.compile(attention_module(), calibration=x, config=config)
+    (cost,) = exe.metadata.float_operators
+    assert "KiB a batch" in cost
+    assert not exe.metadata.integer_only
+    machine = relax.VirtualMachine(tvm.compile(attention_module(), "llvm"), tvm.cpu())
+    exact = machine["main"](tvm.runtime.tensor(x[:2])).numpy()
+    assert np.square(exe(x[:2]) - exact).sum() / np.square(exact).sum() < 1e-3
+    integer = hyq_tvm.compile(attention_module(), calibration=x)
+    assert integer.metadata.integer_only
