@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from hyq_tvm.errors import DeviceProgramError
 from hyq_tvm.vta.cycles import cost, steps
@@ -141,47 +140,3 @@ class _Schedule:
         data = max(start + taken.cycles - taken.beats, self._dram_free)
         self._dram_free = data + taken.beats
         return self._dram_free
-
-
-_COLOURS = {
-    "LOAD": "#4e79a7",
-    "STORE": "#f28e2b",
-    "GEMM": "#59a14f",
-    "VECTOR": "#b07aa1",
-    "SOFTMAX": "#e15759",
-}
-_WIDTH, _LANE, _LEFT, _TOP = 1200, 36, 80, 30
-
-
-def timeline(timing: Timing, first: int = 0, last: int | None = None) -> str:
-    """An SVG picture of cycles ``first .. last``: one lane a unit, one colour an instruction."""
-    end = timing.cycles if last is None else min(last, timing.cycles)
-    scale = (_WIDTH - _LEFT) / max(end - first, 1)
-    height = _TOP + _LANE * len(UNITS) + 30
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        'font-family="sans-serif" font-size="12">',
-        f"<title>cycles {first} to {end}</title>",
-    ]
-    for lane, unit in enumerate(UNITS):
-        y = _TOP + lane * _LANE
-        parts.append(f'<text x="8" y="{y + 20}">{unit}</text>')
-    for event in timing.events:
-        colour = _COLOURS.get(event.name)
-        if colour and event.end > first and event.start < end:
-            x = _LEFT + (max(event.start, first) - first) * scale
-            width = max((min(event.end, end) - max(event.start, first)) * scale, 0.2)
-            y = _TOP + UNITS.index(event.unit) * _LANE
-            parts.append(
-                f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{_LANE - 8}" '
-                f'fill="{colour}"><title>{escape(event.name)} {event.index}: '
-                f"{event.start}..{event.end}</title></rect>"
-            )
-    for position, (name, colour) in enumerate(_COLOURS.items()):
-        x = _LEFT + 110 * position
-        parts.append(f'<rect x="{x}" y="8" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 16}" y="18">{name}</text>')
-    bottom = height - 8
-    parts.append(f'<text x="{_LEFT}" y="{bottom}">cycle {first}</text>')
-    parts.append(f'<text x="{_WIDTH - 10}" y="{bottom}" text-anchor="end">cycle {end}</text>')
-    return "\n".join((*parts, "</svg>", ""))

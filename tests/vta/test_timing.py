@@ -21,7 +21,9 @@ from hyq_tvm.vta.cycles import (
     cost,
 )
 from hyq_tvm.vta.isa import instruction
-from hyq_tvm.vta.timing import time_program, timeline
+from hyq_tvm.vta.picture import MOST_BOXES, timeline
+from hyq_tvm.vta.profile import profile, table
+from hyq_tvm.vta.timing import time_program
 from hyq_tvm.vta.transfer import Transfer
 from tests.vta.machines import row_of
 from tests.vta.operations import constant, operation, random_array, requantize, stages, tensor
@@ -127,3 +129,55 @@ def test_the_picture_shows_each_instruction_in_its_lane():
     assert len(boxes) == sum(e.name not in ("SET", "FINISH") for e in timing.events)
     part = ET.fromstring(timeline(timing, timing.cycles - 1, timing.cycles))
     assert len(part) < len(root)
+
+
+def many_products():
+    """A program with more instructions than a picture has room for boxes."""
+    rng = np.random.default_rng(0)
+    values = {"x": random_array(rng, (9000, 64))}
+    made, arguments = stages(requantize(rng, 64))
+    weight, bias = random_array(rng, (64, 64)), np.zeros(64, np.int32)
+    parts = [constant(weight), constant(bias), *arguments]
+    first = operation("dense", [tensor("x", values["x"]), *parts], {"epilogue": made}, values)
+    values["y"] = np.zeros((9000, 64), np.int8)
+    second = operation("dense", [tensor("y", values["y"]), *parts], {"epilogue": made}, values, "z")
+    return compile_operations([first, second], ["z"], TINY_BUFFERS)
+
+
+TINY_BUFFERS = replace(DEFAULT, log_acc_buffer=13)
+
+
+def test_the_picture_of_many_instructions_shows_shares():
+    made = many_products()
+    timing = time_program(made)
+    assert sum(e.name in ("LOAD", "GEMM") for e in timing.events) > MOST_BOXES
+    picture = timeline(timing, layers=made.layers)
+    root = ET.fromstring(picture)
+    titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert "compute: GEMM" in titles
+    assert sum(t.startswith("layer dense") for t in titles) == 2
+    assert len(picture) < 500_000
+    assert all(
+        0 <= float(r.get("x", 0)) <= 1400 for r in root.iter("{http://www.w3.org/2000/svg}rect")
+    )
+
+
+def test_profiles_add_up():
+    made = many_products()
+    timing = time_program(made)
+    layers = profile(made, timing)
+    assert [layer.name for layer in layers] == ["layer dense", "layer dense"]
+    assert sum(layer.cycles for layer in layers) == timing.cycles
+    assert sum(layer.products for layer in layers) == timing.products
+    assert sum(layer.busy["GEMM"] for layer in layers) == timing.busy["GEMM"]
+    assert all(0.5 < layer.utilisation < layer.product_utilisation <= 1 for layer in layers)
+    rows = table(layers)
+    assert rows[0][:2] == ("layer", "cycles")
+    assert len(rows) == 3
+
+
+def test_a_program_without_layers_has_one_profile():
+    made = replace(program(), layers={})
+    (only,) = profile(made, time_program(made))
+    assert only.name == ""
+    assert only.products == 30
