@@ -136,6 +136,7 @@ class Records:
 
     def __init__(self, *sources: Iterable[Record]) -> None:
         self._sources = [fastest(source) for source in sources]
+        self._skipped: set[Any] = set()
 
     @classmethod
     def load(cls, folder: Path | None) -> Records:
@@ -165,11 +166,17 @@ class Records:
             made = _made(record, workload, target, tunables)
             if made is not None:
                 return made
-            _LOG.warning(
-                "skipping a tuning record that no longer fits: %s %s for %s on %s",
-                record.rule, dict(record.choice), record.workload, record.target,
-            )  # fmt: skip
+            self._skip(record)
         return None
+
+    def _skip(self, record: Record) -> None:
+        if (record.key, record.way) in self._skipped:
+            return
+        self._skipped.add((record.key, record.way))
+        _LOG.warning(
+            "skipping a tuning record that no longer fits: %s %s for %s on %s",
+            record.rule, dict(record.choice), record.workload, record.target,
+        )  # fmt: skip
 
 
 def _made(
