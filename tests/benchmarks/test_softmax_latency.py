@@ -41,7 +41,7 @@ def test_tables_of_one_length(tmp_path):
     assert all(row.facts["elements"] == 65536 for row in found)
     fused = latency_report.load(tmp_path / "attention_latency.json")
     assert len({row.group for row in fused}) == 1
-    assert [row.name for row in fused][0] == softmax_latency.BASE
+    assert fused[0].name == softmax_latency.BASE
     assert len(fused) == 3
     text = (tmp_path / "softmax_latency.md").read_text(encoding="utf-8")
     assert "min ns/element" in text

@@ -115,3 +115,21 @@ def test_what_has_no_table_is_left_to_other_rules(target):
 
 def test_processors_without_permutations_have_other_rules():
     assert softmax.schedule(softmax_call(64).workload(), make_target("avx2")) is None
+
+
+@permuting
+def test_every_form_of_the_way_to_the_grid(target):
+    """Pre-shifts below, within and beyond what 16 bits hold; multipliers at their bounds."""
+    calls = {}
+    for pre_shift, multiplier, shift in [(0, 2**14, 15), (1, 2**15 - 1, 21), (2, 2**14, 17),
+                                         (16, 2**15 - 1, 21), (17, 2**14, 21), (9, 2**14, 16),
+                                         (16, 2**14, 31)]:  # fmt: skip
+        x = RNG.integers(-(2**31), 2**31, (9, 100)).astype(np.int32)
+        x[1:5] >>= 12
+        x[5:7] = x[5:7] % (1 << (pre_shift + 4))
+        x[7] = np.arange(100) << max(pre_shift - 1, 0)
+        x[0, 0], x[0, 1] = 2**31 - 1, -(2**31)
+        tensors = [np.array([v], np.int32) for v in (multiplier, pre_shift, shift)]
+        params = {"kind": "linear_pot", "output": "uint8", "fraction_bits": 4}
+        calls[f"{pre_shift} {multiplier} {shift}"] = Call("softmax", params, [x, *tensors])
+    assert_softmax(calls, target)

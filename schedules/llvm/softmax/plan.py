@@ -20,7 +20,8 @@ _NARROW = 15
 class Plan:
     """``rows`` rows of ``tokens`` logits.
 
-    bits: width of a weight. requantized: whether logits go to the grid first.
+    bits: width of a weight. requantized: whether logits go to the grid first; halves: whether that
+    is 16-bit arithmetic from the shift on.
     """
 
     rows: int
@@ -28,6 +29,7 @@ class Plan:
     dtype: str
     bits: int
     requantized: bool
+    halves: bool = False
 
     @property
     def count(self) -> int:
@@ -61,7 +63,17 @@ def make_plan(workload: Workload) -> Plan | None:
     requantized = spec.dtype != "int8"
     if requantized and not _on_bytes(workload, bits):
         return None
-    return Plan(prod(shape[:-1]), tokens, spec.dtype, bits, requantized)
+    halves = requantized and _in_halves(workload)
+    return Plan(prod(shape[:-1]), tokens, spec.dtype, bits, requantized, halves)
+
+
+def _in_halves(workload: Workload) -> bool:
+    """Whether SM2 is ``(high half of a * m + 2^(s-17)) >> (s - 16)``, a shifted but for one place.
+
+    Saturation of ``d >> (p - 1)`` to 16 bits is that of the clause where 2^(31-p) does not fit 15.
+    """
+    pre_shift, shift = (int(workload.constant(i)[0]) for i in (2, 3))
+    return 2 <= pre_shift <= 16 and 17 <= shift <= 31
 
 
 def _on_bytes(workload: Workload, bits: int) -> bool:

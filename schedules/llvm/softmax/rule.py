@@ -23,6 +23,7 @@ _UNROLLED = 8
 _PARALLEL = 100_000
 _TASKS = 16
 _PACK16 = "llvm.x86.avx512.packssdw.512"
+_PACK_UNSIGNED = "llvm.x86.avx512.packusdw.512"
 _PACK8 = "llvm.x86.avx512.packuswb.512"
 _HIGH = "llvm.x86.avx512.pmulhu.w.512"
 _SORTED = tuple(block * 4 + register for register in range(4) for block in range(4))
@@ -146,21 +147,40 @@ class _Row:
             above = vector.broadcast(vector.reinterpret(top, "uint8", 1), _BLOCK)
             difference = above - vector.reinterpret(value, "uint8", _BLOCK)
             return vector.bind(vector.reinterpret(difference, "int8", _BLOCK))
+        above = vector.broadcast(vector.reinterpret(top, "uint32", 1), 16)
         registers = []
         for part in range(0, _BLOCK, 16):
             left = min(16, valid - part)
             at = part if left > 0 else 0
             value = vector.load_some(self.x, place + at, 16, left if left > 0 else valid, "int32")
-            registers.append(self._grid(value, top))
-        return vector.bind(_packed(registers))
+            registers.append(above - vector.reinterpret(value, "uint32", 16))
+        if self.plan.halves:
+            pairs = [self._grid_halves(*registers[i : i + 2]) for i in (0, 2)]
+        else:
+            pairs = _pairs([self._grid(register) for register in registers])
+        return vector.bind(_bytes(pairs))
 
-    def _grid(self, value: Expr, top: Expr) -> Expr:
-        """SM2 for 16 logits."""
+    def _grid_halves(self, a: Expr, b: Expr) -> Expr:
+        """SM2 for 32 differences in 16 bits."""
+        multiplier, pre_shift, shift = (vector.load(self.steps, i, 1) for i in range(3))
+        one, wide = tirx.const(1, "int32"), vector.constant(1, "uint32", 32)
+        places = vector.broadcast((pre_shift - one).astype("uint32"), 16)
+        shifted = [vector.reinterpret(d >> places, "int32", 16) for d in (a, b)]
+        words = vector.bind(vector.intrinsic(_PACK_UNSIGNED, "uint16", 32, *shifted))
+        rounded = (vector.cast(words, "uint32", 32) + wide) >> wide
+        narrow = vector.minimum(vector.cast(rounded, "uint16", 32), NARROW_LIMIT, "uint16", 32)
+        factor = vector.broadcast(multiplier.astype("uint16"), 32)
+        high = vector.intrinsic(_HIGH, "uint16", 32, narrow, factor)
+        half = tirx.shift_left(one, shift - tirx.const(17, "int32")).astype("uint16")
+        rest = (shift - tirx.const(16, "int32")).astype("uint16")
+        done = (high + vector.broadcast(half, 32)) >> vector.broadcast(rest, 32)
+        return vector.bind(vector.reinterpret(done, "int16", 32))
+
+    def _grid(self, d: Expr) -> Expr:
+        """SM2 for 16 differences."""
         multiplier, pre_shift, shift = (vector.load(self.steps, i, 1) for i in range(3))
         one = tirx.const(1, "int32")
         half = (tirx.shift_left(one, pre_shift) >> one).astype("uint32")
-        above = vector.broadcast(vector.reinterpret(top, "uint32", 1), 16)
-        d = above - vector.reinterpret(value, "uint32", 16)
         d = vector.minimum(d, DIFFERENCE_LIMIT, "uint32", 16) + vector.broadcast(half, 16)
         d = d >> vector.broadcast(pre_shift.astype("uint32"), 16)
         narrow = vector.minimum(d, NARROW_LIMIT, "uint32", 16)
@@ -234,7 +254,7 @@ class _Row:
                 weight = self._weight(quarter * 64 + part * 16)
                 high = (weight * factor) >> vector.constant(16, "uint32", 16)
                 registers.append(vector.reinterpret((high + rounding) >> places, "int32", 16))
-            vector.store(found, quarter * 64, _packed(registers), _BLOCK)
+            vector.store(found, quarter * 64, _bytes(_pairs(registers)), _BLOCK)
         parts = [vector.bind(vector.load(found, 64 * i, 64)) for i in range(4)]
 
         def store(offset: Expr, valid: int) -> None:
@@ -254,9 +274,13 @@ class _Row:
         return total
 
 
-def _packed(registers: Sequence[Expr]) -> Expr:
-    """Four registers of int32 saturated to 64 bytes without sign, in order."""
-    pairs = [vector.intrinsic(_PACK16, "int16", 32, registers[i], registers[i + 1]) for i in (0, 2)]
+def _pairs(registers: Sequence[Expr]) -> list[Expr]:
+    """Four registers of int32 saturated to two of int16, 64 bits of each in turn."""
+    return [vector.intrinsic(_PACK16, "int16", 32, registers[i], registers[i + 1]) for i in (0, 2)]
+
+
+def _bytes(pairs: Sequence[Expr]) -> Expr:
+    """Such pairs saturated to 64 bytes without sign, in order."""
     packed = vector.intrinsic(_PACK8, "int8", _BLOCK, *pairs)
     pieces = vector.shuffle([vector.reinterpret(packed, "int32", 16)], _SORTED)
     return vector.reinterpret(pieces, "int8", _BLOCK)
