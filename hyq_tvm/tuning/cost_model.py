@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,24 +30,27 @@ class CostModel:
     """
 
     seed: int
-    _features: list[list[float]] = field(default_factory=list)
+    _features: list[NDArray[np.float64]] = field(default_factory=list)
     _targets: list[float] = field(default_factory=list)
     _trees: xgboost.Booster | None = None
 
-    def add(self, features: Sequence[float], ratio: float) -> None:
+    def add(self, features: NDArray[np.float64], ratio: float) -> None:
         """One measurement: ``ratio`` is seconds over those of the rule's own choice."""
-        self._features.append(list(features))
+        self._features.append(features)
         self._targets.append(float(np.log(ratio)))
         self._trees = None
 
-    def predict(self, features: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-        """Predicted logarithms of ratios; all 0 before there is anything to learn from."""
+    def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predicted logarithms of ratios for the rows of ``features``.
+
+        All 0 before there is anything to learn from.
+        """
         if len(set(self._targets)) < 2:
             return np.zeros(len(features))
         if self._trees is None:
-            data = xgboost.DMatrix(np.array(self._features), label=np.array(self._targets))
+            data = xgboost.DMatrix(np.stack(self._features), label=np.array(self._targets))
             self._trees = xgboost.train(
                 {**_PARAMETERS, "seed": self.seed}, data, num_boost_round=_ROUNDS
             )
-        predicted = self._trees.predict(xgboost.DMatrix(np.array(features)))
+        predicted = self._trees.predict(xgboost.DMatrix(features))
         return np.asarray(predicted, np.float64)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hyq_tvm.tuning.cost_model import CostModel
 from hyq_tvm.tuning.tasks import Task
@@ -21,6 +22,8 @@ _RANDOM = 2  # of a batch
 _OWN = 0  # number of the rule's own choice
 _GAIN = 0.995
 _PATIENCE = 0.5
+_HOPE = 0.02
+"""The part of a task's time that may be saved where the model predicts nothing."""
 
 
 @dataclass(frozen=True)
@@ -107,21 +110,32 @@ class Search:
         return sum(p.own for p in self.tasks), sum(p.total for p in self.tasks)
 
     def _next_task(self) -> int | None:
-        """The task with the most time to win: slow, and not stale."""
+        """The task with the most time to win: slow, not stale, and with promising choices."""
         worth = [
-            (p.total * _PATIENCE ** min(p.stale, 20), -i)
+            (p.total * (_HOPE + self._gain(p)) * _PATIENCE ** min(p.stale, 20), -i)
             for i, p in enumerate(self.tasks)
             if p.left
         ]
         return -max(worth)[1] if worth else None
+
+    def _gain(self, progress: Progress) -> float:
+        """The part of a task's time that the best choice is predicted to save, of those left."""
+        best, own = progress.total, progress.own
+        if not best or not own:
+            return 0.0
+        ratio = float(np.exp(self._predicted(progress).min())) * own / best
+        return max(0.0, 1.0 - ratio)
+
+    def _predicted(self, progress: Progress) -> NDArray[np.float64]:
+        """For every choice left, the logarithm of its time over that of the rule's own."""
+        return self._model(progress.task).predict(progress.task.features[progress.left])
 
     def _batch(self, number: int) -> list[Trial]:
         """The best choice and the rule's own once more, so that luck does not decide; new ones."""
         progress = self.tasks[number]
         again = sorted({_OWN, progress.best})
         left = progress.left
-        predicted = self._model(progress.task).predict([progress.task.features(n) for n in left])
-        order = [left[i] for i in np.argsort(predicted, kind="stable")]
+        order = [left[i] for i in np.argsort(self._predicted(progress), kind="stable")]
         generator = np.random.default_rng([self._seed, self._batches])
         room = BATCH - len(again)
         chosen = order[: room - _RANDOM]
@@ -137,7 +151,7 @@ class Search:
         for number in numbers:
             seconds = progress.seconds[number]
             if seconds is not None:
-                model.add(progress.task.features(number), seconds / own)
+                model.add(progress.task.features[number], seconds / own)
 
     def _model(self, task: Task) -> CostModel:
         return self._models.setdefault(task.rule.name, CostModel(self._seed))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tvm
+from numpy.typing import NDArray
 
 from hyq_tvm.errors import TuningError
 from schedules import application
@@ -44,16 +45,15 @@ class Task:
         choice = asdict(self.choices[number])
         return Record(self.key, self.machine, self.rule.name, choice, seconds, error, cost)
 
-    def features(self, number: int) -> list[float]:
-        """What a cost model may know of choice ``number``: sizes, and the choice itself."""
-        values = [math.log2(1 + value) for value in astuple(self.choices[number])]
-        return [*self._sizes, *values]
-
     @cached_property
-    def _sizes(self) -> list[float]:
+    def features(self) -> NDArray[np.float64]:
+        """What a cost model may know, float64 ``[choices, features]``: sizes, and the choice."""
         specs = [*self.workload.arguments[:2], self.workload.output]
-        sizes = [math.log2(n) for spec in specs for n in (*spec.shape, 1, 1, 1, 1)[:4]]
-        return [*sizes, float(len(self.workload.params.get("epilogue", ())))]
+        sizes = [n for spec in specs for n in (*spec.shape, 1, 1, 1, 1)[:4]]
+        stages = len(self.workload.params.get("epilogue", ()))
+        shared = np.array([*sizes, 1 + stages], np.float64)
+        chosen = 1 + np.array([astuple(choice) for choice in self.choices], np.float64)
+        return np.log2(np.hstack([np.tile(shared, (len(chosen), 1)), chosen]))
 
 
 def extract(module: tvm.IRModule, target: Any) -> list[Task]:

@@ -110,10 +110,10 @@ def test_cost_models_learn_ratios_and_repeat_themselves():
     features = generator.uniform(0, 4, (200, 3))
     ratios = np.exp(features[:, 0] - features[:, 1])
     models = [CostModel(seed=5), CostModel(seed=5)]
-    assert not models[0].predict([[1.0, 2.0, 3.0]]).any()
+    assert not models[0].predict(np.ones((1, 3))).any()
     for model in models:
         for row, ratio in zip(features, ratios, strict=True):
-            model.add(list(row), ratio)
+            model.add(row, ratio)
     held = generator.uniform(0, 4, (50, 3))
     first, second = (model.predict(held) for model in models)
     np.testing.assert_array_equal(first, second)
