@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schedules.llvm import attention, conv2d, default, dense, depthwise, layer_norm, softmax
+from schedules.llvm import (
+    attention,
+    conv2d,
+    default,
+    dense,
+    depthwise,
+    identity,
+    layer_norm,
+    softmax,
+)
 from schedules.rule import Rule, Tunable
 
 TUNABLE = (
@@ -27,5 +36,6 @@ def rules(target: Any) -> Sequence[Rule]:
         attention.schedule,
         layer_norm.schedule,
         softmax.schedule,
+        identity.schedule,
         default.schedule,
     )

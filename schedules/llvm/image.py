@@ -51,9 +51,10 @@ class Window:
 
     @property
     def label(self) -> str:
-        """Kernel and output in a few characters."""
+        """Kernel and output in a few characters; the batch where there is more than one image."""
         (rows, columns), (height, width) = self.kernel, (self.out_height, self.out_width)
-        return f"{rows}x{columns}_{height}x{width}x{self.channels}"
+        batch = "" if self.batch == 1 else f"{self.batch}x"
+        return f"{rows}x{columns}_{batch}{height}x{width}x{self.channels}"
 
     @property
     def pixels(self) -> int:
