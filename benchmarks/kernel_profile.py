@@ -45,10 +45,9 @@ def products(name: str) -> int:
     # Kernels of one name are told apart by a number behind its last underscore.
     kind, *shape = name.split("_")
     numbers = [int(n) for n in re.findall(r"\d+", "_".join(shape[:-1]))]
-    known = {"dense": 3, "conv2d": 6, "depthwise": 5, "attention": 4}
-    if kind == "conv2d" and len(numbers) == 3:
-        return prod(numbers)
-    if kind not in known or len(numbers) != known[kind]:
+    # A convolution is three numbers where it is a dense layer, one more where there is a batch.
+    known = {"dense": (3,), "conv2d": (3, 6, 7), "depthwise": (5, 6), "attention": (4,)}
+    if len(numbers) not in known.get(kind, ()):
         return 0
     return prod(numbers) * (2 if kind == "attention" else 1)
 
@@ -106,12 +105,14 @@ def call_times(library: Path, images: Any, turns: int) -> dict[tuple[int, str], 
     return best
 
 
+def library_of(cache: Path, model: LatencyModel, batch: int) -> Path:
+    """The library of the integer program that ``latency_models.integer_program`` keeps."""
+    folder = cache / f"{model.name}-int8-b{batch}"
+    return next(path for path in sorted(folder.iterdir()) if path.suffix == ".so")
+
+
 def kernel_profile(model: LatencyModel, batch: int, cache: Path, turns: int) -> str:
-    """The table of the integer program that ``benchmarks.model_latency`` keeps in ``cache``."""
-    library = _library(cache / f"{model.name}-int8-b{batch}")
+    """The table of the integer program in ``cache``."""
+    library = library_of(cache, model, batch)
     found = shares(call_times(library, model.images(batch), turns))
     return f"## {model.name}, batch {batch}\n\n{table(found)}"
-
-
-def _library(folder: Path) -> Path:
-    return next(path for path in sorted(folder.iterdir()) if path.suffix == ".so")

@@ -112,6 +112,7 @@ def test_products_are_read_from_names():
     assert products("dense_197x192x768_12") == 197 * 192 * 768
     assert products("conv2d_1024x96x144_") == 1024 * 96 * 144
     assert products("conv2d_3x3_32x32x96x48_1") == 9 * 32 * 32 * 96 * 48
+    assert products("conv2d_3x3_8x32x32x96x48_") == 8 * 9 * 32 * 32 * 96 * 48
     assert products("depthwise_3x3_64x64x48_3") == 9 * 64 * 64 * 48
     assert products("attention_16x256x256x36_2") == 2 * 16 * 256 * 256 * 36
     assert [products(name) for name in ("view_5", "vm.*", "layer_norm_197x192_")] == [0, 0, 0]
