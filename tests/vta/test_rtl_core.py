@@ -161,7 +161,7 @@ def test_a_program_with_tokens(core):
 
 def test_a_deadlock_is_named(core):
     text = TEXT.replace("length=8 push_next", "length=8")
-    with pytest.raises(DeviceProgramError, match="deadlock: instruction 4 .GEMM"):
+    with pytest.raises(DeviceProgramError, match=r"deadlock: instruction 4 .GEMM"):
         core.run(program(text), {"x": example_input()})
 
 
@@ -180,3 +180,44 @@ def test_wrong_inputs_and_devices_are_refused(core):
         core.run(program(), {"x": example_input()[:3]})
     with pytest.raises(DeviceProgramError, match="compiled for device"):
         Core(DEFAULT).run(program(), {"x": example_input()})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(TINY, dividers=3, softmax_lanes=1, log_bus_width=7),
+        replace(TINY, dividers=4, softmax_lanes=2, log_bus_width=8),
+        replace(
+            TINY,
+            log_block=3,
+            log_inp_buffer=13,
+            log_wgt_buffer=14,
+            log_acc_buffer=15,
+            log_parameter_buffer=13,
+            dividers=5,
+        ),
+    ],
+    ids=["wide bus", "two instructions a beat", "half a word's lanes"],
+)
+def test_other_sizes(core, config):
+    core = Core(config)
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        assert not compare(core, seed, random_gemm(rng))
+        for memory in MEMORY.choices:
+            made = random_transfer(rng, "LOAD", memory.name)
+            length = made.fields["length"] * (config.block // 4 if memory.name == "PRM" else 1)
+            made = replace(made, fields={**made.fields, "length": length})
+            strides = {"LOAD_Y_STRIDE": 331, "LOAD_X_STRIDE": int(rng.integers(0, 100))}
+            assert not compare(core, seed, made, lambda m, s=strides: set_register(m, **s))
+        for memory in STORABLE:
+            made = random_transfer(rng, "STORE", memory)
+            strides = {"STORE_Y_STRIDE": 1531, "STORE_X_STRIDE": 67}
+            assert not compare(core, seed, made, lambda m, s=strides: set_register(m, **s))
+        for function in FUNCTIONS:
+            compare(core, seed, random_vector(rng, function.name), table_fits)
+        for result in ("WEIGHT", "WEIGHT_WIDE", "UINT8", "LOG2", "GRID"):
+            kind = "WEIGHTS" if result.startswith("WEIGHT") else "LINEAR_POT"
+            made = disjoint_softmax(rng, kind, result)
+            assert not compare(core, seed, made, table_fits)

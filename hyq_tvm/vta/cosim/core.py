@@ -72,6 +72,7 @@ class Core:
             "LogQueue": config.log_command_queue,
             "BusBytes": config.bus_bytes,
             "SoftmaxLanes": config.softmax_lanes,
+            "Dividers": config.dividers,
             "UopEntries": config.uop_entries,
             "InpEntries": config.inp_entries,
             "WgtEntries": config.wgt_entries,

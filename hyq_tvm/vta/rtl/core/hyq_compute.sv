@@ -11,6 +11,7 @@ module hyq_compute
   parameter int AccBits = 11,
   parameter int TblBits = 13,
   parameter int PrmBits = 7,
+  parameter int Dividers = 8,
   localparam int Block = 1 << LogBlock
 ) (
   input  logic clk_i,
@@ -134,7 +135,8 @@ module hyq_compute
   hyq_vector #(
     .LogBlock(LogBlock),
     .AccBits(AccBits),
-    .TblBits(TblBits)
+    .TblBits(TblBits),
+    .Dividers(Dividers)
   ) u_vector (
     .clk_i,
     .rst_ni,

@@ -11,6 +11,7 @@ module hyq_core
   parameter int LogQueue = 9,
   parameter int BusBytes = 16,
   parameter int SoftmaxLanes = 16,
+  parameter int Dividers = 8,
   parameter int UopEntries = 8192,
   parameter int InpEntries = 2048,
   parameter int WgtEntries = 1024,
@@ -191,7 +192,8 @@ module hyq_core
     .WgtBits(WgtBits),
     .AccBits(AccBits),
     .TblBits(TblBits),
-    .PrmBits(PrmBits)
+    .PrmBits(PrmBits),
+    .Dividers(Dividers)
   ) u_compute (
     .clk_i,
     .rst_ni,

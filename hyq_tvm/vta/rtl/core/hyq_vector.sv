@@ -6,6 +6,7 @@ module hyq_vector
   parameter int LogBlock = 4,
   parameter int AccBits = 11,
   parameter int TblBits = 13,
+  parameter int Dividers = 8,
   localparam int Block = 1 << LogBlock
 ) (
   input  logic clk_i,
@@ -31,8 +32,10 @@ module hyq_vector
   logic binary, uses_row, rounds, pointed, clipped, looks_up, iterative, hazard;
   logic [2:0] valid;
   logic [2:0][31:0] entry;
+  logic pool_ready, iterated;
+  logic [Dividers-1:0] held;
+  logic [Dividers-1:0][31:0] held_entry;
   logic [31:0] iterated_entry;
-  logic iterating, iterated;
   logic [3:0][31:0] words;
 
   always_comb begin
@@ -56,9 +59,12 @@ module hyq_vector
               || (insn_i.operand == OperandAcc && entry[i] == index_i[1])
               || (uses_row && entry[i] == index_i[2]))) hazard = 1'b1;
     end
+    for (int i = 0; i < Dividers; i++) begin
+      if (held[i] && held_entry[i] == index_i[1]) hazard = 1'b1;
+    end
   end
-  assign ready_o = !hazard && !(iterative && (iterating || valid != '0));
-  assign busy_o = valid != '0 || iterating;
+  assign ready_o = !hazard && !(iterative && !pool_ready);
+  assign busy_o = valid != '0 || held != '0;
 
   // 1: operands.
   logic [Block-1:0][31:0] b;
@@ -105,14 +111,22 @@ module hyq_vector
     );
   end
 
-  hyq_statistics u_statistics (
+  hyq_statistics_pool #(
+    .Units(Dividers)
+  ) u_pool (
     .clk_i,
     .rst_ni,
+    .ready_o(pool_ready),
+    .take_i(valid_i && ready_o && iterative),
+    .entry_i(index_i[0]),
     .start_i(valid[0] && iterative),
     .root_i(insn_i.op == FunctionRoot),
     .words_i(b_i[3:0]),
     .registers_i,
-    .done_o(iterated),
+    .held_o(held),
+    .entry_o(held_entry),
+    .write_o(iterated),
+    .write_entry_o(iterated_entry),
     .words_o(words)
   );
 
@@ -153,17 +167,11 @@ module hyq_vector
         value[2] <= 64'(moment_squares[31:0]);
         value[3] <= 64'(moment_squares[63:32]);
       end
-      iterating <= iterative;
-      iterated_entry <= entry[0];
     end
     if (valid[1]) begin
       for (int i = 0; i < Block; i++) written[i] <= result[i][31:0];
     end
-    if (iterated) iterating <= 1'b0;
-    if (!rst_ni) begin
-      valid <= '0;
-      iterating <= 1'b0;
-    end
+    if (!rst_ni) valid <= '0;
   end
 
   // 3: the table has answered.
