@@ -1,5 +1,6 @@
 // The vector unit: a step a cycle, results three cycles later. A step that reads an entry that an
-// earlier one has not written yet waits.
+// earlier one has not written yet waits; MOMENTS, whose steps add to one entry after the other, gets
+// the sums of steps before it passed on.
 module hyq_vector
   import hyq_vta_pkg::*;
 #(
@@ -29,7 +30,7 @@ module hyq_vector
   output logic [Block-1:0][31:0] write_data_o,
   output logic busy_o
 );
-  logic binary, uses_row, rounds, pointed, clipped, looks_up, iterative, hazard;
+  logic binary, moments, uses_row, rounds, pointed, clipped, looks_up, iterative, hazard;
   logic [2:0] valid;
   logic [2:0][31:0] entry;
   logic pool_ready, iterated;
@@ -42,6 +43,7 @@ module hyq_vector
     binary = insn_i.op inside {FunctionMin, FunctionMax, FunctionAdd, FunctionSub, FunctionMul,
                                FunctionShr, FunctionScaleAdd, FunctionRowSum, FunctionRowMax,
                                FunctionMoments, FunctionRescaleWide};
+    moments = insn_i.op == FunctionMoments;
     uses_row = insn_i.op inside {FunctionNorm, FunctionRescale, FunctionRescaleWide};
     rounds = uses_row || insn_i.op == FunctionShr;
     pointed = insn_i.op inside {FunctionReq, FunctionReqLookup, FunctionScaleAdd, FunctionRescale,
@@ -55,7 +57,7 @@ module hyq_vector
     hazard = 1'b0;
     for (int i = 0; i < 3; i++) begin
       if (valid[i] && insn_i.target == TargetAcc
-          && ((binary && entry[i] == index_i[0])
+          && ((binary && !moments && entry[i] == index_i[0])
               || (insn_i.operand == OperandAcc && entry[i] == index_i[1])
               || (uses_row && entry[i] == index_i[2]))) hazard = 1'b1;
     end
@@ -71,8 +73,12 @@ module hyq_vector
   logic signed [63:0] row_sum, row_squares;
   logic signed [31:0] row_maximum;
   logic [Block-1:0][63:0] value_next, value;
+  logic [Block-1:0][31:0] written;
   logic [Block-1:0][5:0] shift_next, shift;
   logic signed [63:0] moment_sum, moment_squares;
+  logic [3:0][31:0] sums, written_before;
+  logic [31:0] entry_before;
+  logic valid_before;
 
   always_comb begin
     for (int i = 0; i < Block; i++) begin
@@ -92,8 +98,14 @@ module hyq_vector
         if ($signed(b_i[i]) > row_maximum) row_maximum = b_i[i];
       end
     end
-    moment_sum = $signed({a_i[1], a_i[0]}) + row_sum;
-    moment_squares = $signed({a_i[3], a_i[2]}) + row_squares;
+    sums = a_i[3:0];
+    if (valid_before && entry_before == entry[0]) sums = written_before;
+    if (valid[2] && entry[2] == entry[0]) sums = written[3:0];
+    if (valid[1] && entry[1] == entry[0]) begin
+      sums = {value[3][31:0], value[2][31:0], value[1][31:0], value[0][31:0]};
+    end
+    moment_sum = $signed({sums[1], sums[0]}) + row_sum;
+    moment_squares = $signed({sums[3], sums[2]}) + row_squares;
   end
 
   for (genvar i = 0; i < Block; i++) begin : gen_lane
@@ -132,7 +144,6 @@ module hyq_vector
 
   // 2: the shift, the clip, the place in the table.
   logic [Block-1:0][63:0] result, place;
-  logic [Block-1:0][31:0] written;
   always_comb begin
     for (int i = 0; i < Block; i++) begin
       result[i] = $signed(value[i] + (rounds ? (64'd1 << shift[i]) >> 1 : 64'd0)) >>> shift[i];
@@ -160,7 +171,7 @@ module hyq_vector
     if (valid[0]) begin
       value <= value_next;
       shift <= shift_next;
-      if (insn_i.op == FunctionMoments) begin
+      if (moments) begin
         value <= '0;
         value[0] <= 64'(moment_sum[31:0]);
         value[1] <= 64'(moment_sum[63:32]);
@@ -171,6 +182,9 @@ module hyq_vector
     if (valid[1]) begin
       for (int i = 0; i < Block; i++) written[i] <= result[i][31:0];
     end
+    valid_before <= valid[2];
+    entry_before <= entry[2];
+    written_before <= written[3:0];
     if (!rst_ni) valid <= '0;
   end
 
