@@ -6,7 +6,8 @@ import os
 import resource
 import time
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from tvm import relax
 import hyq_tvm
 from hyq_tvm import module_facts as facts
 from hyq_tvm.artifact import Metadata, check_host, package_versions
-from hyq_tvm.errors import ArtifactError, CalibrationError, ConfigError, PlanError
+from hyq_tvm.errors import (
+    ArtifactError,
+    CalibrationError,
+    ConfigError,
+    PlanError,
+    TuningError,
+)
 from hyq_tvm.executable import Executable
 from hyq_tvm.images import ImageFolder, Prepare, Preprocessing
 from hyq_tvm.processor import host_features
@@ -27,7 +34,9 @@ from hyq_tvm.quantization.plan import QuantPlan
 from hyq_tvm.quantization.planner import make_plan
 from hyq_tvm.targets import resolve
 from hyq_tvm.targets.backend import option_dict
-from hyq_tvm.tuning import Bar, Budget, Tracker, extract, measurer, run
+from hyq_tvm.targets.vta import VTATarget
+from hyq_tvm.tuning import Bar, Budget, Task, Tracker, accelerator, extract, measurer, run
+from hyq_tvm.tuning.measure import Measurer
 from relay_passes.add_integer_entry import add_integer_entry
 from relay_passes.check_integer_only import check_integer_only
 from relay_passes.extract_graph import extract_graph
@@ -170,11 +179,21 @@ def tune(
     if not facts.is_quantized(mod):
         raise ConfigError("tune() takes an integer module: quantize() the float module first")
     folder = Path(records)
+    tasks, measuring = _tuning(mod, tvm_target, where)
     with Bar(budget, progress) as bar:
-        run(
-            extract(mod, tvm_target), folder, budget, lambda: measurer(tvm_target, where), seed, bar
-        )
+        run(tasks, folder, budget, measuring, seed, bar)
     return folder
+
+
+def _tuning(
+    mod: tvm.IRModule, target: Any, tracker: Tracker | None
+) -> tuple[list[Task], Callable[[], AbstractContextManager[Measurer]]]:
+    """What there is to tune, and what measures it."""
+    if not isinstance(target, VTATarget):
+        return extract(mod, target), lambda: measurer(target, tracker)
+    if tracker is not None:
+        raise TuningError("target 'vta' is measured by its cycle model: leave the tracker out")
+    return accelerator.extract(mod, target), lambda: accelerator.cycle_measurer(target)
 
 
 def _calibrated_plan(

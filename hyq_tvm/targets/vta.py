@@ -15,12 +15,14 @@ from typing import Any, NoReturn
 import numpy as np
 import tvm
 
-from hyq_tvm.errors import ConfigError, TargetError, TuningError
+from hyq_tvm.errors import ConfigError, TargetError
 from hyq_tvm.quantization.integer_program import IntegerProgram
 from hyq_tvm.targets import llvm
 from hyq_tvm.targets.backend import Backend, Built, Library
+from hyq_tvm.targets.vta_records import chooser
 from hyq_tvm.vta.arch import DEFAULT, VTAConfig
 from hyq_tvm.vta.codegen import RULES, RefusedOperationError, compile_operations
+from hyq_tvm.vta.codegen.choices import Choose
 from hyq_tvm.vta.driver.calls import FUNCTION, register
 from hyq_tvm.vta.program import Program, export_programs
 from hyq_tvm.vta.timing import time_program
@@ -104,11 +106,8 @@ def build(module: tvm.IRModule, target: VTATarget, records: Path | None) -> Buil
 
     Operators that fall back to the CPU are named in a warning and in the notes.
     """
-    if records is not None:
-        raise TuningError(
-            f"records={str(records)!r}: schedules of target 'vta' have no records yet"
-        )
-    programs, refused, hosted = _partitioned(module, target.config)
+    choose = chooser(records, target.config)
+    programs, refused, hosted = _partitioned(module, target.config, choose)
     if refused:
         names = "; ".join(refused.values())
         warnings.warn(f"computed by the CPU, not by the accelerator: {names}", stacklevel=3)
@@ -119,7 +118,7 @@ def build(module: tvm.IRModule, target: VTATarget, records: Path | None) -> Buil
 
 
 def _partitioned(
-    module: tvm.IRModule, config: VTAConfig
+    module: tvm.IRModule, config: VTAConfig, choose: Choose
 ) -> tuple[list[Program], dict[str, str], tvm.IRModule]:
     """Programs, operators that no program can hold (tensor -> why), and what the host does."""
     refused: dict[str, str] = {}
@@ -130,7 +129,8 @@ def _partitioned(
             return op in RULES and name not in refused
 
         def place(region: IntegerProgram, made: list[Program] = programs) -> Offloaded:
-            program = compile_operations(region.instructions, list(region.outputs), config)
+            outputs = list(region.outputs)
+            program = compile_operations(region.instructions, outputs, config, choose=choose)
             made.append(program)
             handle = np.frombuffer(program.digest, np.uint8)
             return Offloaded(

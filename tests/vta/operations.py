@@ -11,6 +11,7 @@ import numpy as np
 from hyq_tvm.numerics import OPERATORS
 from hyq_tvm.vta.arch import DEFAULT, TINY, VTAConfig
 from hyq_tvm.vta.codegen import compile_operations
+from hyq_tvm.vta.codegen.choices import Choose, own
 from hyq_tvm.vta.program import Program
 from hyq_tvm.vta.simulator import Simulator
 
@@ -68,6 +69,7 @@ def check(
     inputs: Mapping[str, np.ndarray],
     configs: Sequence[VTAConfig] = (DEFAULT, TINY),
     outputs: Sequence[str] = (),
+    choose: Choose = own,
 ) -> list[Program]:
     """Compile and run on every device in several orders of units; compare with the golden model."""
     values = dict(inputs)
@@ -76,7 +78,7 @@ def check(
     wanted = outputs or [ops[-1].name]
     programs = []
     for config in configs:
-        program = compile_operations(ops, wanted, config)
+        program = compile_operations(ops, wanted, config, choose=choose)
         program = Program.from_bytes(program.to_bytes())
         fed = {n: inputs[n].reshape(p.shape) for n, p in program.places("input").items()}
         for priority in ORDERS:

@@ -147,7 +147,7 @@ def lower_attention(context: Context, operation: Operation) -> None:
         rows=(rows_read(operation, 0), rows_read(operation, 1), rows_read(operation, 2)),
         written=rows_written(operation),
     )
-    rows = _rows(context, made, operation.layer)
+    rows = context.choice.fewer_rows(_rows(context, made, operation.layer))
     for index in range(q.shape[0]):
         serial = context.unique()
         for first, n in even_pieces(q.shape[1], rows):

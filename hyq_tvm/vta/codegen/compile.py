@@ -14,6 +14,7 @@ from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.numerics import OPERATORS
 from hyq_tvm.vta.arch import DEFAULT, VTAConfig
 from hyq_tvm.vta.codegen.attention import lower_attention, lower_softmax
+from hyq_tvm.vta.codegen.choices import Choose, own
 from hyq_tvm.vta.codegen.context import Context
 from hyq_tvm.vta.codegen.convolution import lower_conv2d
 from hyq_tvm.vta.codegen.elementwise import (
@@ -72,9 +73,11 @@ def compile_operations(
     outputs: Sequence[str],
     config: VTAConfig = DEFAULT,
     metadata: Mapping[str, Any] | None = None,
+    choose: Choose = own,
 ) -> Program:
     """The program that computes ``operations``, in their order; names in ``outputs`` are kept.
 
+    choose: about the tiles of each operation, as ``fold_views`` leaves it.
     Tensors that no operation makes are the program's inputs, of the shape and dtype of their first
     reader. Raises ``UnsupportedModelError`` naming all operators that have no rule.
     """
@@ -89,6 +92,7 @@ def compile_operations(
     context = Context(config, stream, pool, addresses)
     for operation in operations:
         stream.layer(operation.layer)
+        context.choice = choose(operation)
         try:
             RULES[operation.op](context, operation)
         except UnsupportedModelError as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.arch import VTAConfig
+from hyq_tvm.vta.codegen.choices import OWN, TileChoice
 from hyq_tvm.vta.codegen.memory import ConstantPool
 from hyq_tvm.vta.codegen.source import Argument, Operation
 from hyq_tvm.vta.codegen.stream import Stream
@@ -30,12 +31,15 @@ class Tensor:
 
 @dataclass
 class Context:
-    """State of one compilation. addresses: tensor name -> DRAM address."""
+    """State of one compilation. addresses: tensor name -> DRAM address. choice: what the operator
+    at hand is to do about its tiles.
+    """
 
     config: VTAConfig
     stream: Stream
     pool: ConstantPool
     addresses: Mapping[str, int]
+    choice: TileChoice = OWN
     _serial: int = field(default=0)
 
     @property

@@ -141,7 +141,8 @@ def _best_tile(context: Context, made: _Convolution) -> tuple[int, int, int]:
         raise UnsupportedModelError(
             f"a convolution of {made.x.shape} does not fit the buffers even for one output position"
         )
-    _, _, count, height, width = min(choices)
+    ranked = sorted(choices)
+    _, _, count, height, width = ranked[min(context.choice.rank, len(ranked) - 1)]
     return count, height, width
 
 

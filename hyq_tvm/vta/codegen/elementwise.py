@@ -133,6 +133,7 @@ def _emit(context: Context, made: _Elementwise) -> None:
     room = context.stream.slot_entries // areas
     length = min(shape[-1], room * context.block, MAX_LENGTH // context.block * context.block)
     runs = max(1, room // context.blocks(length))
+    runs = context.choice.fewer_rows(runs)
     for channel, windows in split_runs(shape, strides, runs, length):
         _emit_tile(context, made, channel, windows)
 

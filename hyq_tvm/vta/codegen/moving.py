@@ -71,6 +71,7 @@ def copy(
     room = context.stream.slot_entries
     length = min(sizes[-1], room * context.block, MAX_LENGTH // context.block * context.block)
     runs = max(1, room // context.blocks(length))
+    runs = context.choice.fewer_rows(runs)
     for _, windows in split_runs(sizes, steps, runs, length):
         read, write = (w.shifted(start) for w, start in zip(windows, starts, strict=True))
         tile = context.stream.tile([span(read, source.address, source.dtype)])

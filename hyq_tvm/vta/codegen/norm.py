@@ -64,6 +64,7 @@ def lower_layer_norm(context: Context, operation: Operation) -> None:
     room = min(context.stream.slot_entries // blocks, context.stream.row_entries)
     if room < 1 or channels > MAX_LENGTH:
         raise UnsupportedModelError(f"a norm over {channels} channels does not fit a tile")
+    room = context.choice.fewer_rows(room)
     walk = walk_written(operation, channels)
     own = [step * channels for step in walk.own]
     sizes, strides = [*walk.sizes, channels], [[*own, 1], [*walk.target, 1]]

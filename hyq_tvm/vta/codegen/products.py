@@ -139,11 +139,13 @@ def _emit_product(
     stream = context.stream
     blocks_in, blocks_out = context.blocks(product.depth), context.blocks(product.columns)
     chunk = max(1, min(blocks_out, context.config.wgt_entries // 2 // blocks_in))
+    chunk = context.choice.fewer_channels(chunk)
     per_row = chunk * epilogue.areas
     while per_row > stream.slot_entries:
         chunk = max(1, chunk // 2)
         per_row = chunk * epilogue.areas
     rows = min(stream.slot_entries // per_row, context.config.inp_entries // 2 // blocks_in)
+    rows = context.choice.fewer_rows(rows)
     if rows < 1:
         raise UnsupportedModelError(
             f"a matrix product over {product.depth} elements does not fit the input buffer"
