@@ -32,7 +32,33 @@ def from_onnx(model: Any, input_shapes: Shapes | None = None) -> tvm.IRModule:
     proto = _load(model)
     for weight in proto.graph.initializer:
         check_finite(weight.name, _array(weight))
-    return _import(proto, _shapes(proto, input_shapes or {}))
+    shapes = _shapes(proto, input_shapes or {})
+    return _import(_folded(proto, shapes), shapes)
+
+
+SHAPE_OPERATORS = frozenset({"Shape", "Size", "ConstantOfShape", "Range"})
+"""Operators that compute with shapes: constants, once the inputs' shapes are known."""
+
+
+def _folded(proto: Any, shapes: dict[str, list[int]]) -> Any:
+    """The model for inputs of ``shapes``, its arithmetic with shapes done."""
+    if not any(node.op_type in SHAPE_OPERATORS for node in proto.graph.node):
+        return proto
+    try:
+        from onnxscript import optimizer
+    except ImportError as error:
+        raise UnsupportedModelError(
+            "this ONNX model computes with shapes, which needs the onnxscript package: "
+            "pip install 'hyq-tvm[onnx]'"
+        ) from error
+    fixed = type(proto)()
+    fixed.CopyFrom(proto)
+    for value in fixed.graph.input:
+        for dim, length in zip(
+            value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False
+        ):
+            dim.dim_value = length
+    return optimizer.optimize(fixed)
 
 
 def _onnx() -> Any:

@@ -19,7 +19,7 @@ from hyq_tvm.quantization.groups import Choices
 from hyq_tvm.quantization.overrides import layer_option, override_of
 from hyq_tvm.quantization.plan import LayerPlan
 from hyq_tvm.quantization.sensitivity import VALUE
-from hyq_tvm.quantization.softmax_model import probabilities
+from hyq_tvm.quantization.softmax_model import planned_probabilities, probabilities
 
 if TYPE_CHECKING:
     from hyq_tvm.quantization.planner import Planner
@@ -113,8 +113,7 @@ def _softmax_error(statistics: Statistics, node: Node, layer: LayerPlan) -> Soft
         logits, values = attention_sample(statistics, node)
     else:
         logits, values = torch.from_numpy(statistics.rows[node.inputs[0]].rows), None
-    bits = layer.softmax_weight_bits
-    found = probabilities(logits, layer.softmax, bits, layer.softmax_fraction_bits)
+    found = planned_probabilities(logits, layer)
     wrong = found - torch.softmax(logits, dim=-1)
     caused = wrong if values is None else wrong @ values
     felt = statistics.squares.get((node.name, VALUE), 0.0) / statistics.energy

@@ -18,8 +18,8 @@ from hyq_tvm.quantization.demand import TRANSPARENT, is_clamp, reads_wide_where_
 from hyq_tvm.quantization.fake_quant import on_plan, weight_on_grid
 from hyq_tvm.quantization.float_executor import evaluate_node
 from hyq_tvm.quantization.graph import Graph, Node
-from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan
-from hyq_tvm.quantization.softmax_model import probabilities
+from hyq_tvm.quantization.plan import WIDE, QuantPlan
+from hyq_tvm.quantization.softmax_model import planned_probabilities
 
 Tensor = Any
 Tap = Callable[[str, Any], None]
@@ -94,19 +94,13 @@ class Simulator:
         if node.op not in ("attention", "softmax") or layer is None or layer.exclude:
             return evaluate_node(node, inputs)
         if node.op == "softmax":
-            return _probabilities(inputs[0], layer)
+            return planned_probabilities(inputs[0], layer)
         logits = inputs[0] @ inputs[1].transpose(-1, -2) * float(node.attrs["scale"])
         if len(inputs) > 3:
             logits = logits + inputs[3]
         elif "bias" in node.params:
             logits = logits + torch.from_numpy(node.params["bias"])
-        return _probabilities(logits, layer) @ inputs[2]
-
-
-def _probabilities(logits: Tensor, layer: LayerPlan) -> Tensor:
-    return probabilities(
-        logits, layer.softmax, layer.softmax_weight_bits, layer.softmax_fraction_bits
-    )
+        return planned_probabilities(logits, layer) @ inputs[2]
 
 
 def _last_use(graph: Graph) -> dict[str, list[str]]:

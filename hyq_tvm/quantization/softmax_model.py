@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from hyq_tvm.quantization.plan import LayerPlan
+
 Tensor = Any
 
 LOG2E = math.log2(math.e)
@@ -66,6 +68,15 @@ def _published(logits: Tensor) -> Tensor:
     e = torch.clamp((x - octave * octave_length + offset) * torch.exp2(30 - octave), min=0)
     exponent = torch.round(torch.log2(torch.round(e.sum(dim=-1, keepdim=True) / e)))
     return torch.where(exponent >= 16, torch.zeros_like(e), torch.exp2(-exponent))
+
+
+def planned_probabilities(logits: Tensor, layer: LayerPlan) -> Tensor:
+    """``probabilities`` as a planned attention or softmax has them.
+
+    A softmax operator's own weights have 15 bits and more (SM3); what rounds is its output's grid.
+    """
+    bits = layer.softmax_weight_bits if layer.op == "attention" else 16
+    return probabilities(logits, layer.softmax, bits, layer.softmax_fraction_bits)
 
 
 def probabilities(logits: Tensor, kind: str, bits: int, fraction_bits: int) -> Tensor:

@@ -23,9 +23,10 @@ def fuse_attention(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Scores:
-    """Scores = factor * product + bias; the bias broadcasts to the softmax's shape."""
+    """Scores = factor * product + bias; the bias broadcasts to ``shape``, that of the scores."""
 
     product: Node
+    shape: tuple[int, ...]
     factor: float
     bias: Array | None
 
@@ -37,8 +38,9 @@ def _fuse(new: Builder, node: Node) -> str | None:
     scores = _scores(new, softmax) if softmax else None
     if softmax is None or scores is None or float(node.attrs["scale"]) != 1.0:
         return None
-    # The softmax's own batch axes are those that a bias has: windows and heads apart.
-    lead = softmax.shape[:-2]
+    if new[node.inputs[0]].shape[-2:] != scores.shape[-2:]:
+        return None
+    lead = scores.shape[:-2]
     label = f"{softmax.name.rpartition('.')[0]}.attention".lstrip(".")
     query, key = (_grouped(new, name, lead, label) for name in scores.product.inputs)
     value = _value(new, node.inputs[1], lead, label)
@@ -74,15 +76,13 @@ def _value(new: Builder, name: str, lead: tuple[int, ...], label: str) -> str:
 
 
 def _regroups(new: Builder, view: Node) -> bool:
-    """Whether a view moves no data and leaves the last two axes alone."""
-    return bool(
-        view.attrs["view"].is_identity and view.shape[-2:] == new[view.inputs[0]].shape[-2:]
-    )
+    """Whether a view moves no data and leaves rows whole."""
+    return bool(view.attrs["view"].is_identity and view.shape[-1] == new[view.inputs[0]].shape[-1])
 
 
 def _scores(new: Builder, softmax: Node) -> _Scores | None:
     """Walk back from a softmax to the product that its scores are made from."""
-    factor, bias = 1.0, None
+    factor, offsets = 1.0, []
     reader, name = softmax.name, softmax.inputs[0]
     while new[name].op != "matmul":
         node = new[name]
@@ -93,14 +93,19 @@ def _scores(new: Builder, softmax: Node) -> _Scores | None:
             factor *= own
         elif node.op == "add" and new[node.inputs[0]].shape == node.shape:
             offset = factor * node.params["const"].astype(np.float64)
-            whole = np.broadcast_to(offset, node.shape).reshape(softmax.shape)
-            bias = whole if bias is None else bias + whole
+            offsets.append(np.broadcast_to(offset, node.shape))
         elif node.op != "view" or not _regroups(new, node):
             return None
         reader, name = name, node.inputs[0]
     if new.readers(name) != {reader}:
         return None
-    return _Scores(new[name], factor, None if bias is None else _matrix(bias))
+    product = new[name]
+    # The softmax's own batch axes are those that a bias has: windows and heads apart.
+    # Where it runs over rows alone, as ONNX's did before opset 13, the product's serve.
+    rows_apart = softmax.shape[-2:] != product.shape[-2:]
+    shape = product.shape if rows_apart else softmax.shape
+    bias = sum((offset.reshape(shape) for offset in offsets), np.zeros(()))
+    return _Scores(product, shape, factor, _matrix(bias) if offsets else None)
 
 
 def _number(new: Builder, node: Node) -> float | None:

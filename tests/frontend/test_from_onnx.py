@@ -175,6 +175,29 @@ def test_open_shapes_must_be_given():
         from_onnx(proto, input_shapes={"image": (1, 3, 8, 8)})
 
 
+def test_arithmetic_with_shapes_is_done_for_the_given_ones():
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "two"], ["h"], axis=0),
+        node("Mul", ["h", "h"], ["pixels"]),
+        node("Unsqueeze", ["pixels", "zero"], ["p"]),
+        node("Concat", ["head", "p"], ["target"], axis=0),
+        node("Reshape", ["x", "target"], ["y"]),
+    ]
+    values = {"two": np.int64(2), "zero": np.int64([0]), "head": np.int64([-1, 3])}
+    proto = model(nodes, values, shape=(1, 3, "h", 8))
+    graph = extract_graph(from_onnx(proto, input_shapes={"x": (1, 3, 8, 8)}))
+    assert graph[graph.outputs[0]].shape == (1, 3, 64)
+    assert proto.graph.input[0].type.tensor_type.shape.dim[2].dim_param == "h"
+
+
+def test_shape_arithmetic_without_its_package_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    nodes = [node("Shape", ["x"], ["s"]), node("Reshape", ["x", "s"], ["y"])]
+    with pytest.raises(UnsupportedModelError, match=r"hyq-tvm\[onnx\]"):
+        from_onnx(model(nodes))
+
+
 def test_all_unsupported_operators_are_named_at_once_with_their_node():
     nodes = [
         node("Det", ["x"], ["d"], "determinant"),

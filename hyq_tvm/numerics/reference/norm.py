@@ -95,7 +95,8 @@ def _shift(gain: float, offset: float) -> int:
 
 
 def _epsilon(eps: float, scale_in: float, count: int) -> int:
-    value = math.floor(count**2 * eps / scale_in / scale_in / 4 ** count_shift(count) + 0.5)
+    real = math.ldexp(count**2 * eps / scale_in / scale_in, -2 * count_shift(count))
+    value = math.floor(real + 0.5)
     if value >= EPSILON_LIMIT:
         raise AccumulatorOverflowError(
             f"eps={eps!r} is {value:.3g} at the norm's input scale {scale_in!r}: at most 2^61 fit; "

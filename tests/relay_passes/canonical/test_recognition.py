@@ -328,6 +328,33 @@ class TestFuseAttention:
         assert fused.shape == (2, 3, 5, 4)
         assert fused.params["bias"].shape == (2, 3, 5, 5)
 
+    @pytest.mark.parametrize("mask", [None, random("m", 3, 5, 5)])
+    def test_a_softmax_over_rows_without_their_axes(self, mask):
+        """As ONNX's before opset 13, which flattens everything but the last axis."""
+        s = Sketch()
+        q, k, v = (s.input(n, 2, 3, 5, 4) for n in "qkv")
+        scores = s.matmul("scores", q, k)
+        if mask is not None:
+            scores = s.offset("masked", scores, mask)
+        weights = s.add("a.softmax", "softmax", (s.reshape("rows", scores, 30, 5),))
+        square = s.reshape("square", weights, 2, 3, 5, 5)
+        s.matmul("out", square, s.permute("v.t", v, 0, 1, 3, 2))
+        after = apply(s.graph(), fuse_attention, fuse_views)
+        (fused,) = [n for n in after if n.op == "attention"]
+        assert fused.shape == (2, 3, 5, 4)
+        assert not after.nodes.keys() & {"rows", "square", "scores"}
+        if mask is not None:
+            np.testing.assert_allclose(fused.params["bias"], mask)
+
+    def test_rows_that_come_back_in_other_matrices_stay(self):
+        s = Sketch()
+        q, k, v = s.input("q", 2, 6, 4), s.input("k", 2, 3, 4), s.input("v", 4, 4, 3)
+        rows = s.reshape("rows", s.matmul("scores", q, k), 12, 3)
+        weights = s.reshape("other", s.add("softmax", "softmax", (rows,)), 4, 3, 3)
+        s.matmul("out", weights, v)
+        graph = s.graph()
+        assert fuse_attention(graph) is graph
+
     def test_a_bias_per_head_is_not_repeated_for_windows(self):
         s = Sketch()
         q, k, v = (s.input(n, 6, 5, 4) for n in "qkv")
