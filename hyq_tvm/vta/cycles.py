@@ -6,7 +6,8 @@ GEMM          one a step, and the pipeline
 VECTOR        one a step, and the pipeline; a division or a root takes a bit of its result a cycle,
               on ``dividers`` steps at a time
 SOFTMAX       a row passes once for the maximum, once for the sum, once more for probabilities,
-              ``softmax_lanes`` logits a cycle; one division a row for probabilities
+              ``softmax_lanes`` logits a cycle; one division a row for probabilities; WEIGHT_WIDE
+              writes two entries for each
 LOAD, STORE   latency, then the bus: a beat for each word of it that a run touches, runs without
               gaps together; or an entry on chip a cycle where those are more
 ============  ===================================================================================
@@ -23,12 +24,15 @@ from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.isa.table import FUNCTIONS, GEMM, LOAD, RESULT, SOFTMAX, STORE, VECTOR
 from hyq_tvm.vta.transfer import Transfer
 
-GEMM_PIPELINE = 8
-VECTOR_PIPELINE = 12
-SOFTMAX_PIPELINE = 16
+GEMM_PIPELINE = 7
+VECTOR_PIPELINE = 7
+SOFTMAX_PIPELINE = 11
+"""Of a row's first two passes."""
+PROBABILITY_PIPELINE = 7
+"""What the third pass adds."""
 DIVIDER = 34
-STEP_CYCLES = {"RECIPROCAL": DIVIDER, "ROOT": DIVIDER + 17}
-"""Steps that are not pipelined."""
+STEP_CYCLES = {"RECIPROCAL": DIVIDER + 3, "ROOT": 24}
+"""Steps that are not pipelined. All these numbers are those of the hardware (docs/rtl.md)."""
 
 _PROBABILITIES = frozenset(RESULT[name] for name in ("UINT8", "LOG2", "GRID"))
 
@@ -67,10 +71,13 @@ def steps(row: Sequence[int]) -> int:
 def _softmax(row: Sequence[int], config: VTAConfig) -> Cost:
     columns = SOFTMAX.columns
     rows, length = row[columns["rows"]], row[columns["length"]]
-    probabilities = row[columns["result"]] in _PROBABILITIES
     words = -(-length // config.softmax_lanes)
-    each = words * (3 if probabilities else 2) + (DIVIDER if probabilities else 0)
-    return Cost(rows * (each + SOFTMAX_PIPELINE))
+    each = 2 * words + SOFTMAX_PIPELINE
+    if row[columns["result"]] in _PROBABILITIES:
+        each += words + DIVIDER + PROBABILITY_PIPELINE
+    elif row[columns["result"]] == RESULT["WEIGHT_WIDE"]:
+        each += words
+    return Cost(rows * each)
 
 
 def transfer_cost(move: Transfer, config: VTAConfig) -> Cost:

@@ -15,7 +15,9 @@ from hyq_tvm.vta.codegen import compile_operations
 from hyq_tvm.vta.cycles import (
     DIVIDER,
     GEMM_PIPELINE,
+    PROBABILITY_PIPELINE,
     SOFTMAX_PIPELINE,
+    STEP_CYCLES,
     VECTOR_PIPELINE,
     beats,
     cost,
@@ -39,14 +41,17 @@ NEST = {"uop_begin": 2, "uop_end": 5, "iter_out": 4, "iter_in": 7}
         (instruction("SET", register="LOW"), 1),
         (instruction("GEMM", **NEST), 84 + GEMM_PIPELINE),
         (instruction("VECTOR", op="REQ", **NEST), 84 + VECTOR_PIPELINE),
-        (instruction("VECTOR", op="RECIPROCAL", **NEST), 11 * DIVIDER + VECTOR_PIPELINE),
+        (
+            instruction("VECTOR", op="RECIPROCAL", **NEST),
+            11 * STEP_CYCLES["RECIPROCAL"] + VECTOR_PIPELINE,
+        ),
         (
             instruction("SOFTMAX", exponential="WEIGHTS", result="WEIGHT", rows=3, length=17),
             3 * (2 * 2 + SOFTMAX_PIPELINE),
         ),
         (
             instruction("SOFTMAX", exponential="TABLE", result="UINT8", rows=3, length=16),
-            3 * (3 + DIVIDER + SOFTMAX_PIPELINE),
+            3 * (3 + DIVIDER + SOFTMAX_PIPELINE + PROBABILITY_PIPELINE),
         ),
     ],
     ids=lambda value: getattr(value, "name", value),

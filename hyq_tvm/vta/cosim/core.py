@@ -96,14 +96,16 @@ class Core:
         places = program.places("output").items()
         return CoreRun({name: _read(dram, place) for name, place in places}, cycles, events)
 
-    def execute(self, machine: Machine, words: Words, rows: Sequence[Sequence[int]]) -> int:
-        """Run instructions on a machine's memories in place; the cycles that they take.
+    def execute(
+        self, machine: Machine, words: Words, rows: Sequence[Sequence[int]]
+    ) -> tuple[Event, ...]:
+        """Run instructions on a machine's memories in place; when each of them ran.
 
         The registers begin as after a reset: SET those that matter.
         """
-        dram, cycles, _ = self._execute(machine.memory["dram"], words, rows, machine)
+        dram, _, events = self._execute(machine.memory["dram"], words, rows, machine)
         machine.memory["dram"][:] = dram
-        return cycles
+        return events
 
     def _execute(
         self,

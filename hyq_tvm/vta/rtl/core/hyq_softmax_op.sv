@@ -199,7 +199,7 @@ module hyq_softmax_op
     second_half <= out_final;
     second_entry <= write_entry_o;
     if (out_valid) entry <= entry_next;
-    pause <= issue && wide;
+    pause <= issue && wide && state == Sum;
     if (issue) begin
       at <= at + 13'(Lanes);
       if (word_last) settled <= 1'b1;
