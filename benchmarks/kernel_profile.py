@@ -66,6 +66,11 @@ def shares(times: Mapping[tuple[int, str], float]) -> list[Share]:
     return sorted(found, key=lambda share: -share.seconds)
 
 
+def kernel_seconds(times: Mapping[tuple[int, str], float]) -> float:
+    """All kernels' time, without the machine's own functions."""
+    return sum(seconds for (_, name), seconds in times.items() if not name.startswith("vm."))
+
+
 def table(found: Iterable[Share], most: int = 40) -> str:
     """A Markdown table; the floor is what the products take at the peak."""
     kept = list(found)

@@ -13,7 +13,7 @@ from benchmarks.float32.chains import chains
 from benchmarks.float32.exact_attention import logit_scale, result_scale
 from benchmarks.float32.model import UnsupportedError, float_program
 from benchmarks.float32.target import float_isa, float_target
-from benchmarks.kernel_profile import Share, products, shares, table
+from benchmarks.kernel_profile import Share, kernel_seconds, products, shares, table
 from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.view import View
 
@@ -121,6 +121,7 @@ def test_products_are_read_from_names():
 def test_profiles_add_up_calls():
     times = {(0, "dense_10x10x235_"): 2e-6, (1, "vm.builtin.reshape"): 1e-6, (2, "view_"): 4e-6,
              (3, "dense_10x10x235_"): 3e-6, (4, "vm.builtin.null_value"): 1e-6}  # fmt: skip
+    assert kernel_seconds(times) == pytest.approx(9e-6)
     found = shares(times)
     assert [(s.name, s.calls) for s in found] == [
         ("dense_10x10x235_", 2), ("view_", 1), ("vm.*", 2)
@@ -139,4 +140,5 @@ def test_the_command_measures_the_embedded_model(tmp_path, capsys):
     assert [row.name for row in rows] == ["int8", "int8, exact softmax", "fp32"]
     assert rows[2].facts["similarity"] > 0.9999
     assert all(row.facts["similarity"] > 0.9 for row in rows)
+    assert all(row.facts["kernels ms"] > 0 for row in rows)
     assert "dense_256x32x64_" in capsys.readouterr().out
