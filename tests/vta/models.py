@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 import hyq_tvm
 from hyq_tvm.quantization.lowering import lower
+from hyq_tvm.quantization.plan import WIDE
 from relay_passes.extract_graph import extract_graph
 from relay_passes.quantize_graph import emit_program
-from tests.quantization.lowering.planning import minmax_plan
+from tests.quantization.lowering.planning import minmax_plan, tensor_plan
 
 READ_WIDE = ("add", "layer_norm", "group_norm", "reduce")
 PASS_THROUGH = ("view", "concat", "pad", "max_pool2d")
@@ -27,7 +29,15 @@ def quantized_model(model: Any, sample: NDArray[Any]) -> tvm.IRModule:
 
 def quantized_graph(graph: Any, sample: NDArray[Any], **options: Any) -> tvm.IRModule:
     """The integer module of a canonical graph."""
-    plan = minmax_plan(graph, sample, wide=wide_tensors(graph), **options)
+    wide = wide_tensors(graph)
+    plan = minmax_plan(graph, sample, wide=wide, **options)
+    constants = {
+        f"{node.name}{WIDE}": tensor_plan(value.min(), value.max(), 16, True)
+        for node in graph
+        if node.op == "constant" and node.name in wide
+        for value in [node.params["value"]]
+    }
+    plan = replace(plan, tensors={**plan.tensors, **constants})
     return emit_program(lower(graph, plan), plan)
 
 
