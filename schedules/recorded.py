@@ -145,20 +145,11 @@ class Records:
         return cls(shipped) if folder is None else cls(read(folder), shipped)
 
     def find(self, workload: Workload, target: Any) -> Sequence[Record]:
-        """Records of the workload, the fastest first.
-
-        Where none was made for as many threads as the target has, those for one thread serve:
-        they leave threads to the rule.
-        """
+        """Records of the workload on such a processor with as many threads, the fastest first."""
         if not any(self._sources):
             return ()
-        key, machine = workload_key(workload), target_key(target)
-        alone = machine.rpartition("/")[0] + "/1"
-        for source in self._sources:
-            for name in (machine, alone):
-                if (key, name) in source:
-                    return source[key, name]
-        return ()
+        key = workload_key(workload), target_key(target)
+        return next((source[key] for source in self._sources if key in source), ())
 
     def kernel(self, workload: Workload, target: Any, tunables: Sequence[Tunable]) -> Kernel | None:
         """The kernel of the fastest record that fits; None where there is none."""

@@ -81,7 +81,7 @@ def tune_command(model: str, records: Path, **values: Any) -> None:
 @click.command("merge")
 @click.argument("folders", nargs=-1, required=True, type=_FOLDER)
 @click.option("--output", "-o", type=_FOLDER, required=True, help="A folder that is not there yet.")
-@click.option("--best", is_flag=True, help="Keep only the fastest choice of each kind of operator.")
+@click.option("--best", is_flag=True, help="Keep only the fastest choices.")
 def merge_command(folders: tuple[Path, ...], output: Path, best: bool) -> None:
     """Put the tuning records of FOLDERS together into one folder."""
     from hyq_tvm.tuning import merge

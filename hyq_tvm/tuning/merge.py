@@ -14,12 +14,14 @@ def merge(sources: Iterable[Path], file: Path, *, best: bool = False) -> int:
     """Write the records of all folders ``sources`` to ``file`` and return how many there are.
 
     Every line comes once, in the order of the sources. best: only the fastest choice of each
-    workload and target. The file is complete or as it was before. Raises ``TuningError``.
+    workload and target, where there is more than one to compare. The file is complete or as it was
+    before. Raises ``TuningError``.
     """
     lines = {record.line(): record for folder in sources for record in read(Path(folder))}
     records: list[Record] = list(lines.values())
     if best:
-        records = [found[0] for _, found in sorted(fastest(records).items())]
+        compared = sorted(fastest(records).items())
+        records = [found[0] for _, found in compared if len(found) > 1]
     staging = file.with_name(file.name + ".new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
