@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hyq_tvm.numerics.softmax_tables import attention_constants
-from hyq_tvm.vta.codegen.folding import (
-    Folded,
-    RowWalk,
-    View,
-    fold_views,
-    row_walk,
-    walk_written,
-)
+from hyq_tvm.vta.codegen.folding import Folded, fold_views, walk_written
+from hyq_tvm.vta.codegen.layout import RowWalk, View, row_walk
 from tests.vta.operations import (
     add,
     check,
     constant,
     evaluate,
+    lookup,
     operation,
     random_array,
     requantize,
@@ -28,6 +25,7 @@ from tests.vta.operations import (
     tensor,
 )
 from tests.vta.test_codegen_attention import norm_parts
+from tests.vta.test_codegen_convolution import conv2d
 
 SPLIT = {"shape": [2, 3, 20, 8], "strides": [480, 8, 24, 1], "offset": 0}
 """[40, 24] rows as two images of three heads."""
@@ -177,3 +175,45 @@ def test_an_operation_without_a_view_walks_its_rows_in_order():
     made = dense(rng, values, "x", (6, 4), "y")
     assert walk_written(made, 4) == RowWalk((6,), (1,), (4,))
     assert walk_written(Folded.of(made), 4) == RowWalk((6,), (1,), (4,))
+
+
+def second_grid(rng, values, source, channels, name, *more, zero_point=0):
+    """An identity that brings a tensor onto another grid."""
+    made, arguments = stages(requantize(rng, channels, fan_in=1), *more)
+    params = {"zero_point": zero_point, "epilogue": made}
+    parts = [tensor(source, values[source]), *arguments]
+    return named(values, operation("identity", parts, params, values, name))
+
+
+@pytest.mark.parametrize("kind", ["dense", "pointwise", "packed", "window"])
+@pytest.mark.parametrize("table", [True, False])
+def test_a_second_grid_is_made_with_the_first(kind, table):
+    rng = np.random.default_rng(8)
+    if kind == "dense":
+        values = {"x": random_array(rng, (70, 24))}
+        ops = [dense(rng, values, "x", (70, 24), "n")]
+        channels = 24
+    else:
+        shapes = {"pointwise": (12, (1, 1)), "packed": (3, (3, 3)), "window": (18, (3, 3))}
+        depth, kernel = shapes[kind]
+        padding = (kernel[0] // 2,) * 4
+        made, values = conv2d(2, (1, 9, 7, depth), 21, kernel, (1, 1), padding, residual=True)
+        values["y"] = evaluate(made, values)
+        ops, channels = [replace(made, name="n")], 21
+        values["n"] = values.pop("y")
+    more = [lookup(rng, -128, 127, "int16")] if table else []
+    ops.append(second_grid(rng, values, "n", channels, "narrow", *more, zero_point=3))
+    fed = {name: values[name] for name in ("x", "r") if name in values}
+    assert [o.op for o in fold_views(ops, ["n", "narrow"])] == [ops[0].op]
+    check(ops, fed, outputs=["n", "narrow"])
+    check(ops, fed, outputs=["narrow"])
+
+
+def test_a_third_grid_and_grids_of_inputs_keep_their_operator():
+    rng = np.random.default_rng(9)
+    values = {"x": random_array(rng, (70, 24))}
+    ops = [second_grid(rng, values, "x", 24, "a"), dense(rng, values, "a", (70, 24), "n")]
+    ops += [second_grid(rng, values, "n", 24, "b"), second_grid(rng, values, "n", 1, "c")]
+    folded = fold_views(ops, ["b", "c"])
+    assert [o.op for o in folded] == ["identity", "dense", "identity"]
+    check(ops, {"x": values["x"]}, outputs=["b", "c"])

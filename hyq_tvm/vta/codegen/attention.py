@@ -20,10 +20,12 @@ from hyq_tvm.numerics.exponential import (
     poly2_constants,
 )
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
-from hyq_tvm.vta.codegen.epilogue import Area, constant
-from hyq_tvm.vta.codegen.folding import Rows, rows_read, rows_written
+from hyq_tvm.vta.codegen.epilogue import constant
+from hyq_tvm.vta.codegen.folding import rows_read, rows_written
+from hyq_tvm.vta.codegen.layout import Rows
 from hyq_tvm.vta.codegen.products import matrix_rows
 from hyq_tvm.vta.codegen.source import Argument, Operation
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import ONCE, Loop, Resident, Tile
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, even_pieces, pieces, span
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW

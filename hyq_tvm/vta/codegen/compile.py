@@ -23,7 +23,7 @@ from hyq_tvm.vta.codegen.elementwise import (
     lower_multiply,
     lower_reduce_sum,
 )
-from hyq_tvm.vta.codegen.folding import fold_views
+from hyq_tvm.vta.codegen.folding import fold_views, results
 from hyq_tvm.vta.codegen.memory import Arena, ConstantPool
 from hyq_tvm.vta.codegen.moving import lower_concat, lower_pad, lower_view
 from hyq_tvm.vta.codegen.norm import lower_group_norm, lower_layer_norm
@@ -119,8 +119,9 @@ def _tensors(operations: Sequence[Operation], outputs: Sequence[str]) -> dict[st
             value = argument.value
             if isinstance(value, str) and value not in tensors:
                 tensors[value] = (argument.shape, argument.dtype, "input")
-        role = "output" if operation.name in outputs else "activation"
-        tensors[operation.name] = (operation.shape, operation.dtype, role)
+        for made in results(operation):
+            role = "output" if made.name in outputs else "activation"
+            tensors[made.name] = (made.shape, made.dtype, role)
     absent = [name for name in outputs if name not in tensors]
     if absent:
         raise UnsupportedModelError(f"no operation makes the outputs {absent}")
@@ -143,7 +144,8 @@ def _plan(
         if role == "input"
     }
     for index, operation in enumerate(operations):
-        addresses[operation.name] = arena.allocate(_nbytes(tensors[operation.name]))
+        for made in results(operation):
+            addresses[made.name] = arena.allocate(_nbytes(tensors[made.name]))
         for name in [n for n, end in last.items() if end == index]:
             arena.release(addresses[name])
     return addresses, arena.top

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Tensor
-from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue
+from hyq_tvm.vta.codegen.epilogue import Epilogue, constant, make_epilogue, with_second
+from hyq_tvm.vta.codegen.folding import made_shape, second_result
 from hyq_tvm.vta.codegen.packed import Packed, can_pack, emit_packed
 from hyq_tvm.vta.codegen.plane import Plane, Spot, plane_tiles
 from hyq_tvm.vta.codegen.products import lower_rows, tile_run
 from hyq_tvm.vta.codegen.source import Operation
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import Loop, Resident, Uop
 
 UOP_SHARE = 4
@@ -61,7 +63,8 @@ def lower_conv2d(context: Context, operation: Operation) -> None:
     epilogue = make_epilogue(
         context, params["epilogue"], rest, constant(bias).astype(np.int64), operation.dtype
     )
-    plane = Plane.of(x.shape, operation.shape, kernel.shape[1:3], params)
+    epilogue = with_second(context, epilogue, second_result(operation))
+    plane = Plane.of(x.shape, made_shape(operation), kernel.shape[1:3], params)
     groups = int(params["groups"])
     if plane.is_pointwise and groups == 1:
         lower_rows(context, operation, kernel.reshape(kernel.shape[0], -1), epilogue)
@@ -208,7 +211,7 @@ def _emit_tile(
     tile.gemm(rest, outer, inner, init=False, unsigned=made.x.dtype == "uint8")
     made.epilogue.load(tile, window, area)
     made.epilogue.emit(tile, area, tile.at[2:])
-    tile.store(window.move(made.output.address, made.epilogue.dtype, area.base))
+    made.epilogue.store(tile, window, area, made.output)
     context.stream.finish_tile(tile)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
-from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue, per_channel
+from hyq_tvm.vta.codegen.epilogue import Epilogue, constant, make_epilogue, per_channel
 from hyq_tvm.vta.codegen.source import Argument, Operation
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import ONCE, Loop, Tile
 from hyq_tvm.vta.codegen.window import (
     MAX_LENGTH,

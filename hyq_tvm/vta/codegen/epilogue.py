@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.numerics.epilogue import STAGE_TENSORS, apply
-from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
-from hyq_tvm.vta.codegen.source import Argument
-from hyq_tvm.vta.codegen.tile import Loop, Resident, Tile
+from hyq_tvm.vta.codegen.context import Context, Tensor
+from hyq_tvm.vta.codegen.source import Argument, Operation
+from hyq_tvm.vta.codegen.steps import (
+    Add,
+    Area,
+    Lookup,
+    Offset,
+    Requantize,
+    RequantizeLookup,
+    Step,
+)
+from hyq_tvm.vta.codegen.tile import Resident, Tile
 from hyq_tvm.vta.codegen.window import Window, span
-from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW
 
 Stage = Mapping[str, Any]
 ONE = np.array([1])
@@ -24,143 +32,15 @@ MAX_ADD_SHIFT = 30
 
 
 @dataclass(frozen=True)
-class Area:
-    """Accumulators of a tile: ``runs`` rows of ``blocks`` entries from ``base`` on.
-
-    first: the channel block that the first entry of a row holds.
-    """
-
-    base: int
-    runs: int
-    blocks: int
-    first: int
-
-    def outer(self, third: int = 0) -> Loop:
-        """Over the rows, in place."""
-        return Loop(self.runs, self.blocks, self.blocks, third)
-
-    def inner(self, third: int = 0) -> Loop:
-        """Over the entries of a row, in place."""
-        return Loop(self.blocks, 1, 1, third)
-
-
-@dataclass(frozen=True)
-class Offset:
-    """Adds a constant a channel, where no requantize can take it along."""
-
-    parameters: Parameters
-
-    def residents(self, area: Area) -> list[Resident]:
-        """What it wants on chip."""
-        return [self.parameters.resident(area.first, area.blocks)]
-
-    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
-        """The instructions."""
-        tile.set(LOW=INT32_LOW, HIGH=INT32_HIGH)
-        uops = [(area.base, 0, at[0])]
-        inner = Loop(area.blocks, 1, 0, self.parameters.step)
-        tile.vector("ADD", uops, Loop(area.runs, area.blocks), inner, operand="PRM")
-
-
-@dataclass(frozen=True)
-class Requantize:
-    """E2, with a constant a channel added before the product."""
-
-    parameters: Parameters
-    zero_point: int
-    low: int
-    high: int
-
-    def residents(self, area: Area) -> list[Resident]:
-        """What it wants on chip."""
-        return [self.parameters.resident(area.first, area.blocks)]
-
-    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
-        """The instructions."""
-        tile.set(LOW=self.low, HIGH=self.high, ZERO_POINT=self.zero_point)
-        uops = [(area.base, area.base, at[0])]
-        tile.vector("REQ", uops, area.outer(), area.inner(self.parameters.step))
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """E3."""
-
-    table: Resident
-    low: int
-
-    def residents(self, area: Area) -> list[Resident]:
-        """What it wants on chip."""
-        return [self.table]
-
-    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
-        """The instructions."""
-        tile.set(TABLE_BASE=at[0], TABLE_LOW=self.low, TABLE_SIZE=self.table.entries)
-        tile.vector("LOOKUP", [(area.base, area.base, 0)], area.outer(), area.inner())
-
-
-@dataclass(frozen=True)
-class RequantizeLookup:
-    """E2 and E3 in one step."""
-
-    requantize: Requantize
-    lookup: Lookup
-
-    @property
-    def parameters(self) -> Parameters:
-        """Those of the requantize."""
-        return self.requantize.parameters
-
-    def residents(self, area: Area) -> list[Resident]:
-        """What it wants on chip."""
-        return [*self.requantize.residents(area), *self.lookup.residents(area)]
-
-    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
-        """The instructions."""
-        first, second = self.requantize, self.lookup
-        tile.set(LOW=first.low, HIGH=first.high, ZERO_POINT=first.zero_point)
-        tile.set(TABLE_BASE=at[1], TABLE_LOW=second.low, TABLE_SIZE=second.table.entries)
-        uops = [(area.base, area.base, at[0])]
-        tile.vector("REQ_LOOKUP", uops, area.outer(), area.inner(self.parameters.step))
-
-
-@dataclass(frozen=True)
-class Add:
-    """E4: another tensor, rescaled by ``scale`` unless it lies on the same grid already.
-
-    ``(v * 2^shift + other * multiplier + offset) >> shift`` is ``v`` plus the rescaled other.
-    """
-
-    tensor: Tensor
-    scale: Parameters | None
-    shift: int
-    low: int
-    high: int
-
-    def residents(self, area: Area) -> list[Resident]:
-        """What it wants on chip."""
-        return [self.scale.resident(0, 1)] if self.scale else []
-
-    def emit(self, tile: Tile, area: Area, at: Sequence[int], other: int) -> None:
-        """The instructions."""
-        tile.set(LOW=self.low, HIGH=self.high)
-        if self.scale is None:
-            tile.vector("ADD", [(area.base, other, 0)], area.outer(), area.inner())
-            return
-        tile.set(SHIFT=self.shift, ZERO_POINT=0)
-        uops = [(area.base, other, at[0])]
-        tile.vector("SCALE_ADD", uops, area.outer(), area.inner())
-
-
-Step = Offset | Requantize | Lookup | RequantizeLookup | Add
-
-
-@dataclass(frozen=True)
 class Epilogue:
-    """The steps of an operator; ``dtype`` is what is stored."""
+    """The steps of an operator; ``dtype`` is what is stored.
+
+    also: a second result, made of the first one, and where it goes.
+    """
 
     steps: tuple[Step, ...]
     dtype: str
+    also: tuple[Epilogue, Tensor] | None = None
 
     @property
     def others(self) -> list[Tensor]:
@@ -170,7 +50,7 @@ class Epilogue:
     @property
     def areas(self) -> int:
         """How many accumulator areas a tile needs."""
-        return 1 + len(self.others)
+        return 1 + len(self.others) + (self.also is not None)
 
     def reads(self, window: Window) -> list[tuple[int, int]]:
         """DRAM that a tile over ``window`` of the output reads."""
@@ -178,7 +58,8 @@ class Epilogue:
 
     def residents(self, area: Area) -> list[Resident]:
         """What all steps want on chip, in order."""
-        return [r for step in self.steps for r in step.residents(area)]
+        also = self.also[0].residents(area) if self.also else []
+        return [*(r for step in self.steps for r in step.residents(area)), *also]
 
     def load(self, tile: Tile, window: Window, area: Area) -> None:
         """Bring the other tensors on chip."""
@@ -194,7 +75,22 @@ class Epilogue:
             if isinstance(step, Add):
                 other += area.runs * area.blocks
             step.emit(tile, area, at[taken : taken + count], other)
+            area = replace(area, beside=0)
             taken += count
+        if self.also is not None:
+            self.also[0].emit(tile, self._second(area), at[taken:])
+
+    def _second(self, area: Area) -> Area:
+        """Where the second result is made."""
+        behind = (1 + len(self.others)) * area.runs * area.blocks
+        return replace(area, base=area.base + behind, beside=behind)
+
+    def store(self, tile: Tile, window: Window, area: Area, output: Tensor) -> None:
+        """Both results to where ``window`` of an output lies."""
+        tile.store(window.move(output.address, self.dtype, area.base))
+        if self.also is not None:
+            second, target = self.also
+            tile.store(window.move(target.address, second.dtype, self._second(area).base))
 
 
 def make_epilogue(
@@ -227,6 +123,16 @@ def make_epilogue(
         )
     steps += _flush(context, pending)
     return Epilogue(tuple(_fused(steps)), dtype)
+
+
+def with_second(context: Context, epilogue: Epilogue, second: Operation | None) -> Epilogue:
+    """Makes the result of an identity that reads the first one, too."""
+    if second is None:
+        return epilogue
+    offset = np.array([-int(second.params["zero_point"])], np.int64)
+    stages, arguments = second.params["epilogue"], second.arguments[1:]
+    made = make_epilogue(context, stages, arguments, offset, second.dtype)
+    return replace(epilogue, also=(made, context.output(second)))
 
 
 def _composed(

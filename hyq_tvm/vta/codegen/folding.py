@@ -8,120 +8,27 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hyq_tvm.vta.codegen.layout import (
+    Rows,
+    RowWalk,
+    View,
+    dense_rows,
+    dense_walk,
+    row_walk,
+    rows_at,
+)
 from hyq_tvm.vta.codegen.source import Argument, Operation
-from hyq_tvm.vta.codegen.window import dense_strides, merged
 
 ATTENTION_OPERANDS = 3
-
-
-@dataclass(frozen=True)
-class View:
-    """L2: ``out[i...] = x.flat[offset + sum(i * stride)]``."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-
-    @classmethod
-    def of(cls, operation: Operation) -> View:
-        """Of a view operator."""
-        params = operation.params
-        shape, strides = (tuple(int(n) for n in params[key]) for key in ("shape", "strides"))
-        return cls(shape, strides, int(params["offset"]))
-
-    def positions(self) -> NDArray[np.int64]:
-        """The element of x that each element of the result is."""
-        found = np.full(self.shape, self.offset, np.int64)
-        for axis, (count, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
-            steps = np.arange(count, dtype=np.int64) * stride
-            found += steps.reshape(-1, *(1,) * (len(self.shape) - axis - 1))
-        return found
-
-    def is_permutation(self) -> bool:
-        """Every element of x is taken once, in another order of axes."""
-        axes = sorted(zip(self.strides, self.shape, strict=True), reverse=True)
-        dense = dense_strides([n for _, n in axes])
-        return not self.offset and all(
-            n == 1 or s == d for (s, n), d in zip(axes, dense, strict=True)
-        )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Matrices ``[B, N, D]`` in a larger tensor: where each starts, and from row to row."""
-
-    starts: tuple[int, ...]
-    step: int
-
-    def start(self, index: int, row: int) -> int:
-        """The first element of a row."""
-        return self.starts[index] + row * self.step
-
-
-def dense_rows(shape: Sequence[int]) -> Rows:
-    """Of a tensor ``[B, N, D]`` that lies by itself."""
-    batch, rows, depth = shape
-    return Rows(tuple(index * rows * depth for index in range(batch)), depth)
-
-
-def _rows(positions: NDArray[np.int64], shape: Sequence[int]) -> Rows | None:
-    """``positions`` of ``[B, N, D]`` as rows of neighbours; None if they are none."""
-    found = positions.reshape(shape)
-    steps = np.diff(found[:, :, 0], axis=1)
-    if (np.diff(found, axis=2) != 1).any() or (steps.size and (steps != steps.flat[0]).any()):
-        return None
-    step = int(steps.flat[0]) if steps.size else int(shape[2])
-    return Rows(tuple(int(s) for s in found[:, 0, 0]), step) if step > 0 else None
-
-
-@dataclass(frozen=True)
-class RowWalk:
-    """Rows of ``[R, C]`` as axes ``sizes``, and the steps of each through two tensors.
-
-    own: in rows of the matrix. target: in elements of the tensor that is written.
-    """
-
-    sizes: tuple[int, ...]
-    own: tuple[int, ...]
-    target: tuple[int, ...]
-
-
-def dense_walk(rows: int, channels: int) -> RowWalk:
-    """A matrix that is written as it is."""
-    return RowWalk((rows,), (1,), (channels,))
-
-
-def row_walk(view: View, channels: int) -> RowWalk | None:
-    """How rows of ``channels`` elements spread when they are written through a view.
-
-    The longest axes come last: a tile covers two of them.
-    """
-    if not view.is_permutation():
-        return None
-    order = sorted(range(len(view.shape)), key=lambda axis: -view.strides[axis])
-    sizes = [view.shape[axis] for axis in order]
-    outer = dense_strides(view.shape)
-    steps = [[view.strides[axis] for axis in order], [outer[axis] for axis in order]]
-    sizes, (own, target) = merged(sizes, steps)
-    last = sizes[-1]
-    if (own[-1], target[-1]) != (1, 1) or last % channels:
-        return None
-    axes = [*zip(sizes[:-1], own, target, strict=False), (last // channels, channels, channels)]
-    axes = sorted((axis for axis in axes if axis[0] > 1), key=lambda axis: axis[0]) or axes[-1:]
-    return RowWalk(
-        tuple(size for size, _, _ in axes),
-        tuple(step // channels for _, step, _ in axes),
-        tuple(step for _, _, step in axes),
-    )
 
 
 @dataclass(frozen=True, eq=False)
 class Folded:
     """An operation that reads or writes through views.
 
-    shape: of the tensor ``name``, which it writes. made: of its result before the view.
+    shape: of the tensor ``name``, which it writes. made: of its result before the view. second: an
+    identity whose result it makes as well.
     """
 
     name: str
@@ -134,6 +41,7 @@ class Folded:
     made: tuple[int, ...]
     reads: Mapping[int, Rows] = field(default_factory=dict)
     writes: View | None = None
+    second: Operation | None = None
 
     @classmethod
     def of(cls, operation: Operation) -> Folded:
@@ -166,6 +74,17 @@ def made_shape(operation: Operation) -> tuple[int, ...]:
     return operation.made if isinstance(operation, Folded) else operation.shape
 
 
+def second_result(operation: Operation) -> Operation | None:
+    """The identity that an operation computes along with its own result."""
+    return operation.second if isinstance(operation, Folded) else None
+
+
+def results(operation: Operation) -> list[Operation]:
+    """What an operation makes: itself, and its second result."""
+    second = second_result(operation)
+    return [operation] if second is None else [operation, second]
+
+
 def rows_read(operation: Operation, index: int) -> Rows:
     """Where the rows of an operand ``[B, N, D]`` lie."""
     if isinstance(operation, Folded) and index in operation.reads:
@@ -184,7 +103,7 @@ def _rows_written(operation: Operation) -> Rows | None:
         return None
     places = np.empty(prod(operation.made), np.int64)
     places[operation.writes.positions().reshape(-1)] = np.arange(places.size)
-    return _rows(places, operation.made)
+    return rows_at(places, operation.made)
 
 
 def walk_written(operation: Operation, channels: int) -> RowWalk:
@@ -197,7 +116,7 @@ def walk_written(operation: Operation, channels: int) -> RowWalk:
 
 
 def fold_views(operations: Sequence[Operation], outputs: Sequence[str]) -> list[Operation]:
-    """The same program with fewer views."""
+    """The same program with fewer views, and without copies onto a second grid."""
     return _Folding(operations, outputs).run()
 
 
@@ -212,10 +131,23 @@ class _Folding:
                     self._readers.setdefault(argument.value, []).append(operation.name)
 
     def run(self) -> list[Operation]:
+        for identity in [o for o in self._operations.values() if o.op == "identity"]:
+            self._make_with_producer(identity)
         for view in [o for o in self._operations.values() if o.op == "view"]:
             if not self._read_through(view):
                 self._write_through(view)
         return list(self._operations.values())
+
+    def _make_with_producer(self, identity: Operation) -> None:
+        """A tensor on a second grid is made where the first one is."""
+        source = identity.arguments[0].value
+        producer = self._operations.get(source) if isinstance(source, str) else None
+        if producer is None or not _can_make(producer, identity):
+            return
+        folded = replace(Folded.of(producer), second=identity)
+        self._operations[producer.name] = folded
+        del self._operations[identity.name]
+        self._readers[producer.name].remove(identity.name)
 
     def _read_through(self, view: Operation) -> bool:
         """Attention takes its operands where they are."""
@@ -238,7 +170,7 @@ class _Folding:
         found: dict[int, Rows] = {}
         for index, argument in enumerate(reader.arguments):
             if _reads(argument, view.name):
-                rows = _rows(View.of(view).positions(), argument.shape)
+                rows = rows_at(View.of(view).positions(), argument.shape)
                 if index >= ATTENTION_OPERANDS or rows is None:
                     return None
                 found[index] = rows
@@ -250,7 +182,7 @@ class _Folding:
         if not isinstance(source, str) or source in self._outputs:
             return
         producer = self._operations.get(source)
-        if producer is None or self._readers[source] != [view.name]:
+        if producer is None or self._readers[source] != [view.name] or second_result(producer):
             return
         base = Folded.of(producer)
         folded = replace(base, name=view.name, shape=view.shape, writes=View.of(view))
@@ -272,6 +204,20 @@ def _reading(reader: Operation, old: str, source: str, rows: Mapping[int, Rows])
     base = Folded.of(reader)
     arguments = [_Seen(source, a.shape, a.dtype) if _reads(a, old) else a for a in base.arguments]
     return replace(base, arguments=arguments, reads={**base.reads, **rows})
+
+
+def _can_make(producer: Operation, identity: Operation) -> bool:
+    """Whether one tile can hold both results, channel for channel."""
+    stages = identity.params["epilogue"]
+    return (
+        producer.op in ("dense", "conv2d")
+        and second_result(producer) is None
+        and bool(stages)
+        and all(stage["kind"] != "add" for stage in stages)
+        and (stages[0]["kind"] == "requantize" or not identity.params["zero_point"])
+        and producer.shape[-1] == identity.shape[-1]
+        and prod(producer.shape) == prod(identity.shape)
+    )
 
 
 def _can_write(folded: Folded) -> bool:

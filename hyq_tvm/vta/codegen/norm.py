@@ -10,9 +10,10 @@ from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.numerics.reference.norm import NARROW_COUNT, count_shift
 from hyq_tvm.vta.codegen.context import Context, Parameters, Tensor
 from hyq_tvm.vta.codegen.elementwise import reduce_rows
-from hyq_tvm.vta.codegen.epilogue import Area, constant
+from hyq_tvm.vta.codegen.epilogue import constant
 from hyq_tvm.vta.codegen.folding import made_shape, walk_written
 from hyq_tvm.vta.codegen.source import Operation
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import ONCE, Loop, Tile
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, span, split_runs
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW

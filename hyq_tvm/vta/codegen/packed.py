@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm.vta.codegen.context import Context, Tensor
-from hyq_tvm.vta.codegen.epilogue import Area, Epilogue
+from hyq_tvm.vta.codegen.epilogue import Epilogue
 from hyq_tvm.vta.codegen.plane import Plane, Spot, clipped
 from hyq_tvm.vta.codegen.products import tile_run, tiled
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import Loop, Resident
 from hyq_tvm.vta.codegen.window import MAX_SIZE, even_pieces
 from hyq_tvm.vta.transfer import Transfer
@@ -152,5 +153,5 @@ def _emit_tile(
         tile.gemm(uops, outer, inner, init=y == 0, unsigned=made.x.dtype == "uint8")
     made.epilogue.load(tile, window, area)
     made.epilogue.emit(tile, area, rest)
-    tile.store(window.move(made.output.address, made.epilogue.dtype, area.base))
+    made.epilogue.store(tile, window, area, made.output)
     context.stream.finish_tile(tile)

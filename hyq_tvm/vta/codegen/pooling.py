@@ -9,9 +9,10 @@ import numpy as np
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Tensor
-from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, make_epilogue
+from hyq_tvm.vta.codegen.epilogue import Epilogue, make_epilogue
 from hyq_tvm.vta.codegen.plane import Plane, Spot, plane_tiles
 from hyq_tvm.vta.codegen.source import Operation
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import Loop
 from hyq_tvm.vta.codegen.window import ACCUMULATOR_KINDS
 from hyq_tvm.vta.isa.table import INT32_HIGH, INT32_LOW

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.codegen.context import Context, Tensor
-from hyq_tvm.vta.codegen.epilogue import Area, Epilogue, constant, make_epilogue
-from hyq_tvm.vta.codegen.folding import RowWalk, dense_walk, walk_written
+from hyq_tvm.vta.codegen.epilogue import Epilogue, constant, make_epilogue, with_second
+from hyq_tvm.vta.codegen.folding import second_result, walk_written
+from hyq_tvm.vta.codegen.layout import RowWalk, dense_walk
 from hyq_tvm.vta.codegen.source import Operation
+from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import Loop, Resident
 from hyq_tvm.vta.codegen.window import MAX_LENGTH, Window, pieces, split_runs
 from hyq_tvm.vta.transfer import Transfer, runs
@@ -51,6 +53,7 @@ def lower_dense(context: Context, operation: Operation) -> None:
         constant(bias).astype(np.int64),
         operation.dtype,
     )
+    epilogue = with_second(context, epilogue, second_result(operation))
     lower_rows(context, operation, constant(weight), epilogue)
 
 
@@ -190,5 +193,5 @@ def _product_tile(
     tile.gemm(steps[1:], outer, inner, init=False, unsigned=unsigned)
     epilogue.load(tile, window, area)
     epilogue.emit(tile, area, rest)
-    tile.store(window.move(product.output.address, epilogue.dtype, area.base))
+    epilogue.store(tile, window, area, product.output)
     context.stream.finish_tile(tile)

@@ -27,7 +27,7 @@ from hyq_tvm.vta.isa.table import LENGTH_BITS, REGISTERS
 from hyq_tvm.vta.transfer import Transfer, flat, moved
 
 SLOTS = 3
-WINDOW = 8
+WINDOW = 20
 ROW_SHARE = 32
 """One accumulator entry of so many, in each slot, holds numbers of a row."""
 
