@@ -136,7 +136,7 @@ def experiments(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
                 lambda u=unit, d=dsp: cells("hyq_softmax", u.parameters, d),
             )
     for lanes in options.lanes:
-        for kind in options.kinds:
+        for kind in options.clocks:
             unit = SoftmaxUnit(kind, "uint8", lanes)
             yield f"clock/{kind}/lanes={lanes}", lambda u=unit: clock(u.parameters, u.lanes < 16)
     for kind in KINDS:
@@ -212,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", nargs="+", choices=RESULTS, default=list(RESULTS))
     parser.add_argument("--lanes", nargs="+", type=int, default=list(LANES))
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
+    parser.add_argument("--clocks", nargs="*", choices=KINDS, default=["linear_pot"])
     parser.add_argument("--rows", type=int, default=600, help="rows a case of accuracy")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--fresh", action="store_true", help="measure again what is known")
