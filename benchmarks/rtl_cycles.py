@@ -36,6 +36,7 @@ def single(config: VTAConfig) -> Iterator[tuple[str, Instruction]]:
     for length in LENGTHS:
         for result in ("WEIGHT", "WEIGHT_WIDE", "UINT8", "LOG2", "GRID"):
             yield f"SOFTMAX {result}", _softmax(result, length, config.block)
+        yield "SOFTMAX WEIGHT, INP", _softmax("WEIGHT", length, config.block, "INP")
     for choice in MEMORY.choices:
         for stretch in (1, 4):
             yield f"LOAD {choice.name}", _transfer("LOAD", choice.name, stretch, config.block)
@@ -44,12 +45,13 @@ def single(config: VTAConfig) -> Iterator[tuple[str, Instruction]]:
             yield f"STORE {name}", _transfer("STORE", name, stretch, config.block)
 
 
-def _softmax(result: str, length: int, block: int) -> Instruction:
+def _softmax(result: str, length: int, block: int, target: str = "ACC") -> Instruction:
     blocks = -(-length // block)
     return instruction(
         "SOFTMAX",
         exponential="WEIGHTS" if result.startswith("WEIGHT") else "LINEAR_POT",
         result=result,
+        target=target,
         rows=ROWS,
         length=length,
         src_step=blocks,

@@ -7,7 +7,8 @@ VECTOR        one a step, and the pipeline; a division or a root takes a bit of 
               on ``dividers`` steps at a time
 SOFTMAX       a row passes once for the maximum, once for the sum, once more for probabilities,
               ``softmax_lanes`` logits a cycle; one division a row for probabilities; WEIGHT_WIDE
-              writes two entries for each
+              writes two entries for each. WEIGHT into the input buffer: the maximum of the next
+              row is found meanwhile
 LOAD, STORE   latency, then the bus: a beat for each word of it that a run touches, runs without
               gaps together; or an entry on chip a cycle where those are more
 ============  ===================================================================================
@@ -21,13 +22,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyq_tvm.vta.arch import VTAConfig
-from hyq_tvm.vta.isa.table import FUNCTIONS, GEMM, LOAD, RESULT, SOFTMAX, STORE, VECTOR
+from hyq_tvm.vta.isa.table import FUNCTIONS, GEMM, LOAD, RESULT, SOFTMAX, STORE, TARGET, VECTOR
 from hyq_tvm.vta.transfer import Transfer
 
 GEMM_PIPELINE = 7
 VECTOR_PIPELINE = 7
-SOFTMAX_PIPELINE = 11
+SOFTMAX_PIPELINE = 12
 """Of a row's first two passes."""
+STREAM_GAP = 2
+"""Between rows that stream."""
 PROBABILITY_PIPELINE = 7
 """What the third pass adds."""
 DIVIDER = 34
@@ -70,12 +73,14 @@ def steps(row: Sequence[int]) -> int:
 
 def _softmax(row: Sequence[int], config: VTAConfig) -> Cost:
     columns = SOFTMAX.columns
-    rows, length = row[columns["rows"]], row[columns["length"]]
+    rows, length, result = (row[columns[name]] for name in ("rows", "length", "result"))
     words = -(-length // config.softmax_lanes)
+    if result == RESULT["WEIGHT"] and row[columns["target"]] == TARGET["INP"]:
+        return Cost(rows * (words + STREAM_GAP) + words + SOFTMAX_PIPELINE - 1)
     each = 2 * words + SOFTMAX_PIPELINE
-    if row[columns["result"]] in _PROBABILITIES:
+    if result in _PROBABILITIES:
         each += words + DIVIDER + PROBABILITY_PIPELINE
-    elif row[columns["result"]] == RESULT["WEIGHT_WIDE"]:
+    elif result == RESULT["WEIGHT_WIDE"]:
         each += words
     return Cost(rows * each)
 

@@ -43,6 +43,9 @@ def verify(rows: Rows, config: VTAConfig, dram_bytes: int) -> None:
             raise StreamError(problem, FaultCode.ILLEGAL, index)
         if problem:
             raise StreamError(describe(index, row, problem), FaultCode.RANGE, index)
+        problem = _overwritten(row, config) if row[0] == SOFTMAX.opcode else ""
+        if problem:
+            raise StreamError(describe(index, row, problem), FaultCode.ILLEGAL, index)
 
 
 def describe(index: int, row: Row, problem: str) -> str:
@@ -86,8 +89,37 @@ def _transfer(move: Transfer, config: VTAConfig, dram_bytes: int) -> str:
     return ""
 
 
+def _overwritten(row: Row, config: VTAConfig) -> str:
+    """SOFTMAX may read rows ahead, so it overwrites no logits but a row's own, in place."""
+    field = _softmax_fields(row)
+    blocks, wide = -(-field["length"] // config.block), field["result"] == RESULT["WEIGHT_WIDE"]
+    src, dst = field["src"], field["dst"]
+    logits = range(src, src + (field["rows"] - 1) * field["src_step"] + blocks)
+    width = (field["rows"] - 1) * field["dst_step"] + blocks
+    sums = range(field["total"], field["total"] + field["rows"])
+    if (wide or field["result"] == RESULT["WEIGHT"]) and _meet(logits, sums):
+        return "sums overwrite logits"
+    if field["target"] != TARGET["ACC"]:
+        return ""
+    planes = [dst, dst + field["plane"]] if wide else [dst]
+    apart = field["rows"] == 1 or field["src_step"] >= blocks
+    if dst == src and field["dst_step"] == field["src_step"] and apart:
+        planes = planes[1:]
+    if any(_meet(logits, range(first, first + width)) for first in planes):
+        return "results overwrite logits of other rows"
+    return ""
+
+
+def _meet(a: range, b: range) -> bool:
+    return a.start < b.stop and b.start < a.stop
+
+
+def _softmax_fields(row: Row) -> dict[str, int]:
+    return {name: row[column] for name, column in SOFTMAX.columns.items()}
+
+
 def _softmax(row: Row, config: VTAConfig) -> str:
-    field = {name: row[column] for name, column in SOFTMAX.columns.items()}
+    field = _softmax_fields(row)
     blocks = -(-field["length"] // config.block)
     steps = field["rows"] - 1
     source = field["src"] + steps * field["src_step"] + blocks

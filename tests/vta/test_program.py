@@ -161,11 +161,43 @@ LOADS = "SET register=LOAD_X_STRIDE value={stride}\nLOAD memory={memory} {rest}\
             "SOFTMAX exponential=WEIGHTS result=WEIGHT rows=2 length=5 total=511\nFINISH",
             "sums up to entry 513",
         ),
+        (
+            "SOFTMAX exponential=WEIGHTS result=WEIGHT target=INP rows=2 length=5 src=7 src_step=2"
+            " total=10\nFINISH",
+            "instruction 0 .*: sums overwrite logits",
+        ),
+        (
+            "SOFTMAX exponential=TABLE result=UINT8 rows=2 length=5 src_step=2 dst=3 dst_step=2"
+            "\nFINISH",
+            "instruction 0 .*: results overwrite logits",
+        ),
+        (
+            "SOFTMAX exponential=TABLE result=UINT8 rows=2 length=5 src_step=1 dst_step=1\nFINISH",
+            "results overwrite logits",
+        ),
+        (
+            "SOFTMAX exponential=WEIGHTS result=WEIGHT_WIDE rows=1 length=9 plane=2 total=20"
+            "\nFINISH",
+            "results overwrite logits",
+        ),
     ],
 )
 def test_what_the_device_cannot_execute_is_refused(text, message):
     with pytest.raises(DeviceProgramError, match=message):
         program(text)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "exponential=TABLE result=UINT8 src_step=2 dst_step=2",
+        "exponential=TABLE result=UINT8 src_step=2 dst=4 dst_step=3",
+        "exponential=WEIGHTS result=WEIGHT src_step=2 dst_step=2 target=INP total=4",
+        "exponential=WEIGHTS result=WEIGHT_WIDE src_step=2 dst_step=2 plane=4 total=8",
+    ],
+)
+def test_rows_in_place_or_elsewhere_are_accepted(fields):
+    program(f"SOFTMAX rows=2 length=5 {fields}\nFINISH")
 
 
 @pytest.mark.parametrize(

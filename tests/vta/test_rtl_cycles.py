@@ -24,7 +24,7 @@ def found():
 
 
 def test_all_kinds_are_measured(found):
-    assert len(found) == 1 + len(FUNCTIONS) + 5 + len(MEMORY.choices) + len(STORABLE)
+    assert len(found) == 1 + len(FUNCTIONS) + 6 + len(MEMORY.choices) + len(STORABLE)
 
 
 def test_pipelined_instructions_are_exact(found):

@@ -439,6 +439,7 @@ SOFTMAX = Format(
         "  WEIGHT, WEIGHT_WIDE: acc[total + row] = {L, 0...}",
         "  target[dst + row * dst_step + j div BLOCK][j mod BLOCK] = result(e[j], L)",
         "  # lanes of the last entry beyond length get 0",
+        "# results and sums must not overwrite logits, but for a row's own in place",
     ),
 )
 

@@ -159,7 +159,7 @@ module hyq_compute
 
   logic softmax_write, softmax_inp, softmax_done;
   logic [31:0] softmax_entry;
-  logic [AccBits-1:0] softmax_address;
+  logic [AccBits-1:0] softmax_address, scan_address;
   logic [Block-1:0][31:0] softmax_data;
   logic [SoftmaxLanes-1:0][TblBits-1:0] softmax_place;
   hyq_softmax_op #(
@@ -175,6 +175,8 @@ module hyq_compute
     .registers_i(registers),
     .acc_address_o(softmax_address),
     .acc_i(acc_i[0]),
+    .scan_address_o(scan_address),
+    .scan_i(acc_i[1]),
     .tbl_address_o(softmax_place),
     .tbl_i(tbl_i[SoftmaxLanes-1:0]),
     .write_o(softmax_write),
@@ -199,6 +201,7 @@ module hyq_compute
       acc_write_o = gemm_write;
     end else if (is_softmax) begin
       acc_address_o[0] = softmax_address;
+      acc_address_o[1] = scan_address;
       tbl_address_o[SoftmaxLanes-1:0] = softmax_place;
       write_entry_o = softmax_entry;
       write_data_o = softmax_data;
