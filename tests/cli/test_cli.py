@@ -168,6 +168,33 @@ def test_eval_counts_right_answers(hyq, work, compiled, arrays):
     assert "say the same on" in out
 
 
+def test_eval_resumes_and_writes_its_figures(hyq, work, compiled, tmp_path):
+    log, output = tmp_path / "eval.log", tmp_path / "figures.json"
+    base = ("eval", compiled, "--data", work / "images", "--model", work / "model.pt2")
+    arguments = (*base, "--batch", 5, "--resume", log, "-o", output)
+    code, _, err = hyq(*arguments)
+    assert code == 0, err
+    figures = json.loads(output.read_text())
+    assert figures["scores"]["integer"]["images"] == 12
+    assert set(figures["milliseconds"]) == {"float", "integer"}
+    lines = log.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 3  # 12 images in batches of 5
+    log.write_text("".join(lines[:2]))
+    code, _, err = hyq(*arguments)
+    assert code == 0, err
+    again = json.loads(output.read_text())
+    for name in ("scores", "comparison"):
+        assert again[name] == figures[name]
+    assert log.read_text() == "".join(lines)
+    code, out, _ = hyq(*arguments)  # nothing left to do: no times either
+    assert code == 0
+    assert json.loads(output.read_text())["milliseconds"] == {}
+    assert "McNemar p" in out
+    code, _, err = hyq(*arguments, "--mean", "0")
+    assert code == 2
+    assert "another evaluation" in err
+
+
 def test_inspect_shows_layers_and_runs_nothing(hyq, compiled, monkeypatch):
     monkeypatch.setattr("hyq_tvm.executable.load_library", lambda _: pytest.fail("code was loaded"))
     code, out, _ = hyq("inspect", compiled)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.significance import mcnemar, paired_difference, sqnr_db, wilson
+from hyq_tvm.report.significance import mcnemar, paired_difference, sqnr_db, wilson
 
 
 def right(pattern):
