@@ -29,6 +29,7 @@ module hyq_exp_fixed
     .clk_i,
     .diff_i,
     .scale_i(scale),
+    .parts_i(1'b0),
     .weight_o,
     .mantissa_o(),
     .octave_o()

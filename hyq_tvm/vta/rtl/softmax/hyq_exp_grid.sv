@@ -1,8 +1,8 @@
 // The exponentials on the grid ln2 / 16 (SM3, SM4): a mantissa for the fraction of an octave,
 // shifted right once an octave. No constant depends on the scale of the logits.
 //
-// `mantissa_o` and `octave_o` accompany the weight: what the shift drops is 0 in the mantissa, so
-// that weight = (mantissa << spare) >> octave holds without rounding.
+// What the shift drops is 0 in `mantissa_o`, so that weight = (mantissa << spare) >> octave holds
+// without rounding. The weight and its two parts share a register: `parts_i` chooses.
 module hyq_exp_grid
   import hyq_softmax_pkg::*;
 #(
@@ -12,6 +12,7 @@ module hyq_exp_grid
 ) (
   input  logic clk_i,
   input  logic [DiffWidth-1:0] diff_i,
+  input  logic parts_i,
   output logic [WeightBits-1:0] weight_o,
   output logic [MantissaBits-1:0] mantissa_o,
   output logic [OctaveBits-1:0] octave_o
@@ -40,9 +41,14 @@ module hyq_exp_grid
     assign dropped[i] = octave > OctaveBits'(i + Spare);
   end
 
+  localparam int Parts = MantissaBits + OctaveBits;
+  localparam int Width = Parts > WeightBits ? Parts : WeightBits;
+  logic [Width-1:0] result;
+
+  assign weight_o = result[WeightBits-1:0];
+  assign {mantissa_o, octave_o} = result[Parts-1:0];
   always_ff @(posedge clk_i) begin
-    mantissa_o <= mantissa_row & ~dropped;
-    octave_o <= octave;
-    weight_o <= {mantissa_row, {Spare{1'b0}}} >> octave;
+    result <= Width'({mantissa_row, {Spare{1'b0}}} >> octave);
+    if (parts_i) result <= Width'({mantissa_row & ~dropped, octave});
   end
 endmodule

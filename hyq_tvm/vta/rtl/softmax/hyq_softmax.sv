@@ -97,6 +97,7 @@ module hyq_softmax
       .keep_i(Lanes == 1 || i == 0 || keep[i]),
       .maximum_i(maximum),
       .scale_i,
+      .emit_i(state == Emit),
       .factor_i(factor),
       .bits_i(bits),
       .weight_o(weight[i]),

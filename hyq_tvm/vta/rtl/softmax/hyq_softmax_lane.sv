@@ -19,6 +19,8 @@ module hyq_softmax_lane
   input  logic keep_i,
   input  logic signed [LogitWidth-1:0] maximum_i,
   input  scale_t scale_i,
+  // The pass that gives codes.
+  input  logic emit_i,
   // Uint8: the reciprocal and the bits of the sum. Log2: the highest bits of the limit and its bits.
   input  logic [15:0] factor_i,
   input  logic [LengthWidth-1:0] bits_i,
@@ -28,33 +30,42 @@ module hyq_softmax_lane
   localparam int MantissaBits = mantissa_bits(Kind);
   localparam int WeightTime = weight_time(Kind);
 
-  logic [LogitWidth-1:0] diff, diff_exp;
-  logic [WeightTime-1:0] kept;
+  // Wide enough for the difference that has no weight on the grid.
+  localparam int GridBits = OctaveBits + FractionBits;
+  localparam int DiffWidth = LogitWidth > GridBits ? LogitWidth : GridBits;
+
+  logic [LogitWidth-1:0] diff;
+  logic [DiffWidth-1:0] diff_exp;
   logic [WeightBits-1:0] weight;
   logic [MantissaBits-1:0] mantissa;
   logic [OctaveBits-1:0] octave;
 
-  // The grid kinds begin with a register of their own.
+  // The grid kinds begin with a register of their own, and have a difference without weight.
   assign diff = maximum_i - logit_i;
   if (WeightTime == latency(Kind, 1'b0)) begin : gen_direct
-    assign diff_exp = diff;
+    assign diff_exp = DiffWidth'(diff) | {DiffWidth{!keep_i}};
+    assign weight_o = weight;
   end else begin : gen_held
-    always_ff @(posedge clk_i) diff_exp <= diff;
+    logic [WeightTime-1:0] kept;
+    always_ff @(posedge clk_i) begin
+      diff_exp <= DiffWidth'(diff);
+      kept <= {kept[WeightTime-2:0], keep_i};
+    end
+    assign weight_o = weight & {WeightBits{kept[WeightTime-1]}};
   end
-  always_ff @(posedge clk_i) kept <= {kept[WeightTime-2:0], keep_i};
 
   hyq_exp #(
     .Kind(Kind),
-    .DiffWidth(LogitWidth)
+    .DiffWidth(DiffWidth)
   ) u_exp (
     .clk_i,
     .diff_i(diff_exp),
     .scale_i,
+    .parts_i(emit_i),
     .weight_o(weight),
     .mantissa_o(mantissa),
     .octave_o(octave)
   );
-  assign weight_o = weight & {WeightBits{kept[WeightTime-1]}};
 
   if (Result == ResultUint8) begin : gen_uint8
     hyq_softmax_uint8 #(
