@@ -3,6 +3,7 @@
 ====================  =============================================================================
 ``lib.so``            compiled kernels, weights and the virtual machine's program
 ``program*.vta``      programs of the VTA accelerator, for that target only (docs/vta.md)
+``kernels.*.cubin``   machine code of GPUs by architecture, for that target only (docs/cuda.md)
 ``plan.json``         the QuantPlan (absent for a module that was compiled in float)
 ``metadata.json``     format, versions, target, processor features, inputs, outputs, and the SHA-256
                       of the other files
@@ -27,7 +28,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hyq_tvm.errors import ArtifactError
+from hyq_tvm import cuda_device
+from hyq_tvm.errors import ArtifactError, TargetError
 
 FORMAT = 1
 LIBRARY = "lib.so"
@@ -157,7 +159,8 @@ def check_host(metadata: Metadata, host_features: frozenset[str]) -> None:
     """Refuse code that this machine could not run, before it is loaded.
 
     Raises ``ArtifactError`` on another processor architecture, missing instruction set
-    extensions, or other versions of TVM than the artefact was made with.
+    extensions, other versions of TVM than the artefact was made with, or code for GPUs where there
+    is none that it fits.
     """
     if metadata.machine and metadata.machine != platform.machine():
         raise ArtifactError(
@@ -177,6 +180,15 @@ def check_host(metadata: Metadata, host_features: frozenset[str]) -> None:
                 f"made with {name} {wanted}, this machine has {found}: install "
                 f"{name}=={wanted} or compile it again"
             )
+    if metadata.target.get("kind") == "cuda":
+        _check_gpu([str(arch) for arch in metadata.target.get("arch", ())])
+
+
+def _check_gpu(architectures: list[str]) -> None:
+    try:
+        cuda_device.fitting(architectures, cuda_device.architecture())
+    except TargetError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def _spec(data: Mapping[str, Any]) -> TensorSpec:

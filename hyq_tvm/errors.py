@@ -47,3 +47,7 @@ class TuningError(HyqError):
 
 class DeviceProgramError(HyqError, ValueError):
     """An accelerator program is damaged, illegal or made for another device."""
+
+
+class DeviceError(HyqError, RuntimeError):
+    """A GPU is out of memory or failed while it ran."""

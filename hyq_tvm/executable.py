@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hyq_tvm import artifact
+from hyq_tvm import artifact, cuda_device
 from hyq_tvm.artifact import PROGRAM_SUFFIX, Metadata, TensorSpec
 from hyq_tvm.errors import (
     ArtifactError,
@@ -47,13 +47,16 @@ class Library(Protocol):
 
 @dataclass(frozen=True)
 class SavedLibrary:
-    """The library of an artefact, and the accelerator programs beside it."""
+    """The library of an artefact, and the programs or GPU code beside it."""
 
     path: Path
     _held: list[Any] = field(default_factory=list)
 
     def module(self) -> Any:
         """TVM's module, loaded from the file; programs can be called while this object lives."""
+        cubins = cuda_device.cubins_beside(self.path)
+        if cubins:
+            return cuda_device.load_library(self.path, cuda_device.code_of(cubins))
         library = load_library(self.path)
         if self._programs():
             from hyq_tvm.vta.driver.calls import register
@@ -65,7 +68,7 @@ class SavedLibrary:
     def export(self, path: Path) -> None:
         """Copy the files; raises ``OSError``."""
         shutil.copyfile(self.path, path)
-        for file in self._programs():
+        for file in [*self._programs(), *cuda_device.cubins_beside(self.path).values()]:
             shutil.copyfile(file, path.parent / file.name)
 
     def _programs(self) -> list[Path]:
@@ -98,7 +101,8 @@ class Executable:
         self._library = library
         self._lock = threading.Lock()
         self._refusal = refusal
-        self._machine = None if refusal else VirtualMachine(library.module())
+        machine = cuda_device.Machine if metadata.target.get("kind") == "cuda" else VirtualMachine
+        self._machine = None if refusal else machine(library.module())
 
     def __call__(self, *inputs: NDArray[Any]) -> Outputs:
         """Float outputs for any number of samples; raises ``InputError`` on a wrong array."""

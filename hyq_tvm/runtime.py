@@ -97,8 +97,12 @@ class VirtualMachine:
         ensure_loaded()
         with native_log.filtered():
             self._module = library["vm_load_executable"]()
-        self._module["vm_initialization"](_CPU, 0, _POOLED)
+        self._module["vm_initialization"](*self._devices())
         self._buffers: dict[tuple[str, int], NDArray[Any]] = {}
+
+    def _devices(self) -> tuple[int, ...]:
+        """Kind, number and allocator of every device."""
+        return _CPU, 0, _POOLED
 
     def run(self, function: str, arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         """Call ``function`` and return copies of its outputs; a single tensor is a 1-tuple."""

@@ -11,14 +11,14 @@ import tvm
 from tvm import relax
 
 from hyq_tvm.topi.registry import OP_ATTRIBUTE, PARAMS_ATTRIBUTE
-from schedules import llvm
+from schedules import cuda, llvm
 from schedules.recorded import Records
 from schedules.rule import Constant, Kernel, Rule, Spec, Tunable, Workload
 
-RULES: dict[str, Callable[[Any], Sequence[Rule]]] = {"llvm": llvm.rules}
+RULES: dict[str, Callable[[Any], Sequence[Rule]]] = {"llvm": llvm.rules, "cuda": cuda.rules}
 """Target kind -> ``rules(target)``, the most special first."""
 
-TUNABLES: Mapping[str, Sequence[Tunable]] = {"llvm": llvm.TUNABLE}
+TUNABLES: Mapping[str, Sequence[Tunable]] = {"llvm": llvm.TUNABLE, "cuda": cuda.TUNABLE}
 """Target kind -> those of its rules that have choices."""
 
 OPAQUE_PATTERN = 8  # Relax's name for "never fuse this"
@@ -115,7 +115,8 @@ def _finished(kernel: Kernel) -> Any:
     function = kernel.function
     for attribute in (OP_ATTRIBUTE, PARAMS_ATTRIBUTE, "global_symbol"):
         function = function.without_attr(attribute)
-    return function.with_attr("op_pattern", OPAQUE_PATTERN)
+    # TVM's own rules for GPUs would schedule everything that does not say it is.
+    return function.with_attrs({"op_pattern": OPAQUE_PATTERN, "tirx.is_scheduled": True})
 
 
 def _workload(function: Any, arguments: list[Any], call: Any) -> Workload:

@@ -74,7 +74,9 @@ def workload_key(workload: Workload) -> str:
 
 
 def target_key(target: Any) -> str:
-    """Processor, instruction set and number of threads of a TVM target of kind llvm."""
+    """Processor, instruction set and number of threads; of a GPU, its architecture."""
+    if str(target.kind.name) == "cuda":
+        return f"cuda/{target.attrs['arch']}"
     processor = str(target.attrs.get("mcpu", "generic"))
     return f"llvm/{processor}/{instruction_set(target).name}/{cores(target)}"
 

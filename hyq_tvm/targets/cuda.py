@@ -1,10 +1,227 @@
-"""NVIDIA GPUs: the entry that says why they cannot be compiled for."""
+"""NVIDIA GPUs: the whole integer program on the device, machine code for one card or several.
 
-from hyq_tvm.targets.backend import unavailable
+Options: ``arch``, one of ``ARCHITECTURES`` or a list of them (default: that of this machine's GPU),
+``host``, options of the ``llvm`` target for the code that launches kernels, and ``graph``, whether
+the launches are captured as one CUDA graph (default: yes). No GPU is needed to compile.
+"""
 
-BACKEND = unavailable(
-    name="cuda",
-    summary="NVIDIA GPUs",
-    reason="this version of hyq_tvm has no integer kernels for NVIDIA GPUs; compile for 'llvm', "
-    "whose integer results are the same by definition",
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tvm
+from tvm import relax
+from tvm.target import codegen
+
+import schedules
+from hyq_tvm import cuda_device
+from hyq_tvm.errors import TargetError
+from hyq_tvm.processor import needed_features
+from hyq_tvm.targets import cuda_toolchain, llvm
+from hyq_tvm.targets.backend import Backend, Built, make_target, option_dict
+from hyq_tvm.targets.cuda_library import CudaLibrary
+from hyq_tvm.targets.cuda_toolchain import Compiled, Compiler
+from schedules.cuda import source
+
+NAME = "cuda"
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_120")
+"""What the kernels are written for: integer tensor cores since sm_75."""
+
+_OPTIONS = ("arch", "host", "graph")
+_DERIVED = ("max_num_threads", "thread_warp_size", "max_shared_memory_per_block",
+            "max_threads_per_block", "registers_per_block", "l2_cache_size_bytes")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Kind:
+    name: str = NAME
+
+
+@dataclass(frozen=True)
+class CudaTarget:
+    """What a TVM target is elsewhere: the cards, and the host beside them."""
+
+    architectures: tuple[str, ...]
+    host: Any
+    graph: bool = True
+    kind: _Kind = field(default_factory=_Kind)
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """Plain options, for metadata."""
+        return {"arch": list(self.architectures), "graph": self.graph}
+
+    @property
+    def device(self) -> Any:
+        """TVM's target for the oldest of the cards."""
+        options = {"kind": NAME, "arch": self.architectures[0]}
+        return make_target({**options, "host": option_dict(self.host)})
+
+    def __enter__(self) -> NoReturn:
+        raise TargetError(
+            "target 'cuda' computes in integers only: pass calibration=, or a quantized module"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def resolve(options: Mapping[str, Any], *, complete: bool) -> CudaTarget:
+    """Cards and host; raises ``TargetError`` on unknown options, or without GPU and ``arch``."""
+    unknown = sorted(set(options) - {"kind", *_OPTIONS, *(() if complete else _DERIVED)})
+    if unknown:
+        raise TargetError(f"target 'cuda' has no options {unknown}; it has {', '.join(_OPTIONS)}")
+    host = options.get("host") or {}
+    if not isinstance(host, Mapping):
+        host = option_dict(host) if not complete else {"kind": host}
+    graph = options.get("graph", True)
+    if not isinstance(graph, bool):
+        raise TargetError(f"target 'cuda': graph={graph!r} is neither true nor false")
+    return CudaTarget(
+        _architectures(options.get("arch")),
+        llvm.resolve({"mtriple": _triple(), **host, "kind": "llvm"}, complete=complete),
+        graph,
+    )
+
+
+def build(module: tvm.IRModule, target: CudaTarget, records: Path | None) -> Built:
+    """Schedule, lower and compile ``module`` for every card of ``target``.
+
+    Raises ``TargetError`` where no CUDA compiler is found, or a kernel would spill registers.
+    """
+    compiler = cuda_toolchain.compiler()
+    code = _MachineCode(compiler, target.architectures)
+    scheduled = schedules.apply(module, target.device, records)
+    try:
+        executable = _lowered(scheduled, target, code)
+    except RuntimeError as error:
+        # An error that passes through TVM comes back as another one.
+        raise (code.failure or error) from None
+    if not code.made:
+        code(emitted_source(executable))
+    machine = platform.machine()
+    features = needed_features(codegen.llvm_get_cpu_features(target.host), machine)
+    library = CudaLibrary(executable, {arch: one.cubin for arch, one in code.made.items()})
+    return Built(library, machine, features, {"cuda": _notes(compiler.name, code.made)})
+
+
+class _MachineCode:
+    """Compiles emitted source for every architecture; gives the first one's code."""
+
+    def __init__(self, compiler: Compiler, architectures: tuple[str, ...]) -> None:
+        self._compiler = compiler
+        self._architectures = architectures
+        self.made: dict[str, Compiled] = {}
+        self.failure: TargetError | None = None
+
+    def __call__(self, emitted: str) -> bytes:
+        complete = source.complete(emitted)
+        try:
+            for arch in self._architectures:
+                self.made[arch] = _checked(self._compiler.compile(complete, arch))
+        except TargetError as error:
+            self.failure = error
+            raise
+        return self.made[self._architectures[0]].cubin
+
+
+def emitted_source(executable: Any) -> str:
+    """The CUDA source inside a compiled module; empty where it has no kernel."""
+    waiting = [executable.mod]
+    while waiting:
+        module = waiting.pop()
+        if module.kind == NAME:
+            return str(module.inspect_source())
+        waiting.extend(module.imports)
+    return ""
+
+
+def _lowered(module: tvm.IRModule, target: CudaTarget, code: _MachineCode) -> Any:
+    """TVM's executable; where a CUDA runtime is loaded, TVM asks ``code`` for machine code."""
+    config = {"relax.backend.use_cuda_graph": target.graph}
+    device = target.device
+    with cuda_device.callback(code), tvm.transform.PassContext(opt_level=3, config=config), device:
+        return tvm.compile(module, target=device, relax_pipeline=_pipeline())
+
+
+def _pipeline() -> Any:
+    """TVM's passes for GPUs without its schedules; reshapes are recognised before they become code.
+
+    Launches between static allocations become one CUDA graph: everything but the kernels that read
+    the input or write the output.
+    """
+    return tvm.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(),
+            relax.transform.RewriteDataflowReshape(),
+            relax.transform.DeadCodeElimination(),
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+            relax.transform.CallTIRRewrite(),
+            relax.transform.StaticPlanBlockMemory(),
+            relax.transform.RewriteCUDAGraph(),
+            relax.transform.LowerAllocTensor(),
+            relax.transform.KillAfterLastUse(),
+            relax.transform.LowerRuntimeBuiltin(),
+            relax.transform.ComputePrimValue(),
+            relax.transform.VMShapeLower(),
+            relax.transform.AttachGlobalSymbol(),
+        ]
+    )
+
+
+def _checked(compiled: Compiled) -> Compiled:
+    spilled = [f"{n} ({r.spills} bytes)" for n, r in compiled.resources.items() if r.spills]
+    if spilled:
+        raise TargetError(
+            f"kernels spill registers on {compiled.arch}: {', '.join(sorted(spilled))}; please "
+            "report the model"
+        )
+    return compiled
+
+
+def _notes(compiler: str, made: Mapping[str, Compiled]) -> dict[str, Any]:
+    """Registers, shared and stack memory of every kernel, by architecture."""
+    kernels = {
+        arch: {
+            name: {"registers": r.registers, "shared_bytes": r.shared, "stack_bytes": r.stack}
+            for name, r in sorted(one.resources.items())
+        }
+        for arch, one in made.items()
+    }
+    return {"compiler": compiler, "kernels": kernels}
+
+
+def _architectures(wanted: Any) -> tuple[str, ...]:
+    """In ascending order; this machine's where none is named."""
+    if wanted is None:
+        try:
+            named = [cuda_device.architecture()]
+        except TargetError as error:
+            raise TargetError(
+                f"{error}; to compile for another machine name its GPU, such as "
+                'target={"kind": "cuda", "arch": "sm_90"}'
+            ) from error
+    else:
+        named = [wanted] if isinstance(wanted, str) else [str(entry) for entry in wanted]
+    bad = [name for name in named if name not in ARCHITECTURES]
+    if bad or not named:
+        known = ", ".join(ARCHITECTURES)
+        raise TargetError(f"target 'cuda': no kernels for arch {wanted!r}; there are {known}")
+    return tuple(sorted(set(named), key=lambda name: int(name.removeprefix("sm_"))))
+
+
+def _triple() -> str:
+    return f"{platform.machine()}-linux-gnu"
+
+
+BACKEND = Backend(
+    name=NAME,
+    summary="NVIDIA GPUs since Turing, integers from end to end",
+    resolve=resolve,
+    build=build,
 )

@@ -1,0 +1,17 @@
+"""Rules for NVIDIA GPUs, most special first; the last one takes every operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from schedules.cuda import default
+from schedules.rule import Rule, Tunable
+
+TUNABLE: tuple[Tunable, ...] = ()
+"""Rules whose choices can be searched."""
+
+
+def rules(target: Any) -> Sequence[Rule]:
+    """The rules that apply to ``target``, a ``tvm.target.Target`` of kind cuda."""
+    return (default.schedule,)

@@ -1,0 +1,156 @@
+// What every file of kernels starts with: types without headers, and the instructions that TVM's
+// code generator has no words for. Each function names its definition in the PTX manual.
+//
+// HYQ_EMULATED: the same functions are defined by a host that runs kernels thread by thread.
+
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+
+#ifndef HYQ_EMULATED
+#define HYQ_INLINE __device__ __forceinline__
+
+// Four products of int8 and their sum (dp4a.s32.s32).
+HYQ_INLINE int hyq_dot4(int a, int b, int c) { return __dp4a(a, b, c); }
+
+// Four products of uint8 a and int8 b and their sum (dp4a.u32.s32).
+HYQ_INLINE int hyq_dot4_us(int a, int b, int c) {
+  int d;
+  asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
+// 16x8 sums += 16x32 int8 times 32x8 int8 (mma.m16n8k32), fragments as that has them; before sm_80
+// four times mma.m8n8k16, whose fragments are the quarters of the large ones.
+template <bool kUnsigned>
+HYQ_INLINE void hyq_mma_any(int* c, const int* a, const int* b) {
+#if __CUDA_ARCH__ >= 800
+  if (kUnsigned) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
+#else
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    int* d = c + 2 * (i & 1);
+    if (kUnsigned) {
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                   : "+r"(d[0]), "+r"(d[1])
+                   : "r"(a[i]), "r"(b[i >> 1]));
+    } else {
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                   : "+r"(d[0]), "+r"(d[1])
+                   : "r"(a[i]), "r"(b[i >> 1]));
+    }
+  }
+#endif
+}
+
+HYQ_INLINE void hyq_mma(int* c, const int* a, const int* b) { hyq_mma_any<false>(c, a, b); }
+HYQ_INLINE void hyq_mma_us(int* c, const int* a, const int* b) { hyq_mma_any<true>(c, a, b); }
+
+// Four 8x16 tiles of bytes to fragments, one row of 16 bytes a lane (ldmatrix.x4).
+HYQ_INLINE void hyq_load_matrices(int* d, const signed char* row) {
+  unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"(address));
+}
+
+// kBytes from global to shared memory, without a stop where the architecture can (cp.async).
+template <int kBytes>
+HYQ_INLINE void hyq_copy(signed char* target, const signed char* source) {
+#if __CUDA_ARCH__ >= 800
+  if (kBytes >= 4) {
+    unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(target));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(source),
+                 "n"(kBytes >= 4 ? kBytes : 4)
+                 : "memory");
+    return;
+  }
+#endif
+  if (kBytes == 16) {
+    *reinterpret_cast<int4*>(target) = *reinterpret_cast<const int4*>(source);
+  } else if (kBytes == 8) {
+    *reinterpret_cast<int2*>(target) = *reinterpret_cast<const int2*>(source);
+  } else if (kBytes == 4) {
+    *reinterpret_cast<int*>(target) = *reinterpret_cast<const int*>(source);
+  } else if (kBytes == 2) {
+    *reinterpret_cast<short*>(target) = *reinterpret_cast<const short*>(source);
+  } else {
+    *target = *source;
+  }
+}
+
+HYQ_INLINE void hyq_copy_commit() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most kPending committed groups of this thread's copies are under way.
+template <int kPending>
+HYQ_INLINE void hyq_copy_wait() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+// The value of another lane of the warp (shfl.sync.bfly).
+HYQ_INLINE int hyq_exchange(int value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+HYQ_INLINE int64_t hyq_exchange_wide(int64_t value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+HYQ_INLINE int hyq_high_product(int a, int b) { return __mulhi(a, b); }
+HYQ_INLINE int hyq_leading_zeros(int64_t value) { return __clzll(value); }
+#endif  // HYQ_EMULATED
+
+HYQ_INLINE void hyq_copy_1(signed char* t, const signed char* s) { hyq_copy<1>(t, s); }
+HYQ_INLINE void hyq_copy_2(signed char* t, const signed char* s) { hyq_copy<2>(t, s); }
+HYQ_INLINE void hyq_copy_4(signed char* t, const signed char* s) { hyq_copy<4>(t, s); }
+HYQ_INLINE void hyq_copy_8(signed char* t, const signed char* s) { hyq_copy<8>(t, s); }
+HYQ_INLINE void hyq_copy_16(signed char* t, const signed char* s) { hyq_copy<16>(t, s); }
+HYQ_INLINE void hyq_copy_wait_0() { hyq_copy_wait<0>(); }
+HYQ_INLINE void hyq_copy_wait_1() { hyq_copy_wait<1>(); }
+HYQ_INLINE void hyq_copy_wait_2() { hyq_copy_wait<2>(); }
+
+HYQ_INLINE int hyq_row_max(int value, int lanes) {
+  for (int mask = lanes >> 1; mask > 0; mask >>= 1) {
+    int other = hyq_exchange(value, mask);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+HYQ_INLINE int hyq_row_sum(int value, int lanes) {
+  for (int mask = lanes >> 1; mask > 0; mask >>= 1) value += hyq_exchange(value, mask);
+  return value;
+}
+HYQ_INLINE int64_t hyq_row_sum_wide(int64_t value, int lanes) {
+  for (int mask = lanes >> 1; mask > 0; mask >>= 1) value += hyq_exchange_wide(value, mask);
+  return value;
+}
+
+// Four bytes with `low` in the lowest.
+HYQ_INLINE int hyq_pack(int low, int second, int third, int high) {
+  return (low & 255) | ((second & 255) << 8) | ((third & 255) << 16) | (high << 24);
+}
