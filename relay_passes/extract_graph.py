@@ -12,6 +12,7 @@ from hyq_tvm.quantization.graph import UNARY, Graph, Node
 from relay_passes.canonical.collect_terms import collect_terms
 from relay_passes.canonical.drop_broadcasts import drop_broadcasts
 from relay_passes.canonical.fold_affine import fold_affine
+from relay_passes.canonical.fold_into_tables import fold_into_tables
 from relay_passes.canonical.fold_matmul_scale import fold_matmul_scale
 from relay_passes.canonical.fold_norm_affine import fold_norm_affine
 from relay_passes.canonical.fold_padding import fold_padding
@@ -92,7 +93,7 @@ def extract_graph(mod: Any) -> Graph:
     naming every operator that is in the way, each with the binding it comes from, and for weights
     that are not finite.
     """
-    graph = name_views(canonicalize(read_graph(mod)))
+    graph = name_views(fold_into_tables(canonicalize(read_graph(mod))))
     problems = [f"division by an activation at {n.name}" for n in graph if not _is_known(n)]
     if problems:
         raise UnsupportedModelError("unsupported operators:\n  " + "\n  ".join(problems))

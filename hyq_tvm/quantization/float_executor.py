@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from hyq_tvm.errors import InputError
-from hyq_tvm.quantization.graph import Graph, Node
+from hyq_tvm.quantization.graph import AFFINE, Graph, Node
 
 Tensor: TypeAlias = Any  # torch.Tensor; torch comes without types here
 Weights = Mapping[str, Tensor]
@@ -206,7 +206,11 @@ def _view(node: Node, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
 
 
 def _unary(node: Node, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-    return UNARY_FUNCTIONS[node.attrs["fn"]](inputs[0], *node.attrs.get("args", ()))
+    fn, args = str(node.attrs["fn"]), node.attrs.get("args", ())
+    if fn.endswith(AFFINE):
+        scale, offset = args
+        return scale * UNARY_FUNCTIONS[fn.removesuffix(AFFINE)](inputs[0]) + offset
+    return UNARY_FUNCTIONS[fn](inputs[0], *args)
 
 
 UNARY_FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {

@@ -48,12 +48,17 @@ OPS = frozenset(
     "concat reduce avg_pool2d max_pool2d pad view".split()
 )
 
+TABLES = frozenset("silu gelu gelu_tanh sigmoid hardswish hardsigmoid tanh square".split())
+"""Functions of one number without ``args`` that are always made as tables."""
+
+AFFINE = "_affine"
+"""Suffix of a function of ``TABLES``: ``silu_affine`` with ``args`` (a, b) is a*silu(x) + b."""
+
 UNARY = frozenset(
-    "relu relu6 silu gelu gelu_tanh sigmoid hardswish hardsigmoid hardtanh tanh leaky_relu elu exp "
-    "sqrt rsqrt square abs neg affine clip erf".split()
-)
+    "relu relu6 hardtanh leaky_relu elu exp sqrt rsqrt abs neg affine clip erf".split()
+) | TABLES.union(name + AFFINE for name in TABLES)
 """Functions of one number. ``args``: affine (a, b) is a*x + b; clip (lo, hi); leaky_relu (slope,);
-elu (alpha,); hardtanh (lo, hi); the rest take none."""
+elu (alpha,); hardtanh (lo, hi); those with ``AFFINE`` (a, b); the rest take none."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hyq_tvm.quantization.graph import AFFINE, TABLES
+
 Reals = NDArray[np.float64]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -29,7 +31,12 @@ def _hardsigmoid(x: Reals) -> Reals:
     return np.clip(x / 6.0 + 0.5, 0.0, 1.0)
 
 
-FUNCTIONS: dict[str, Callable[..., Reals]] = {
+def _followed(function: Callable[..., Reals]) -> Callable[..., Reals]:
+    """``a * function(x) + b``."""
+    return lambda x, a, b: a * function(x) + b
+
+
+_PLAIN: dict[str, Callable[..., Reals]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "relu6": lambda x: np.clip(x, 0.0, 6.0),
     "silu": lambda x: x * _sigmoid(x),
@@ -51,6 +58,10 @@ FUNCTIONS: dict[str, Callable[..., Reals]] = {
     "neg": np.negative,
     "affine": lambda x, a, b: a * x + b,
     "erf": _erf,
+}
+
+FUNCTIONS: dict[str, Callable[..., Reals]] = _PLAIN | {
+    name + AFFINE: _followed(_PLAIN[name]) for name in TABLES
 }
 """Name -> function of a float64 array and the node's ``args``."""
 
