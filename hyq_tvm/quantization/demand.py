@@ -64,7 +64,7 @@ ALWAYS_WIDE = frozenset({"softmax", "output"})
 
 @dataclass(frozen=True)
 class Stream:
-    """Tensors that adds connect: one wide grid for all of them, if it is wide.
+    """Tensors that adds connect: all of them wide, or none (``segments`` cuts them by scale).
 
     tensors: in graph order; the first one names the stream. reads: every way they are read wide.
     """

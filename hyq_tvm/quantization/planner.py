@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from hyq_tvm.quantization import distribution_scaling as scaling
@@ -21,6 +20,7 @@ from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.groups import Choices, Group, Structure
 from hyq_tvm.quantization.overrides import check_overrides, layer_option, override_of
 from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan, TensorPlan
+from hyq_tvm.quantization.segments import segments
 from hyq_tvm.quantization.solver import GroupSolver, Solution
 
 WIDE_BITS = 16
@@ -135,22 +135,23 @@ class Planner:
         return node.op == "unary" and not is_clamp(node)
 
     def _wide(self, stream: Stream) -> dict[str, TensorPlan]:
-        low, high = self.stream_range(stream)
         headroom = OUTPUT_HEADROOM if "output" in stream.reads else STREAM_HEADROOM
-        scale = max(-low, high, 1e-30) * headroom / WIDE_MAX
-        plan = TensorPlan((float(scale),), 0, WIDE_BITS, True, "minmax", low, high)
-        return {name + WIDE: plan for name in stream.tensors}
+        found = {}
+        for segment in segments(self.graph, stream, self._peak):
+            peak = max(self._peak(name) for name in segment)
+            scale = float(max(peak, 1e-30) * headroom / WIDE_MAX)
+            plan = TensorPlan((scale,), 0, WIDE_BITS, True, "minmax", *self._range(segment))
+            found.update({name + WIDE: plan for name in segment})
+        return found
 
-    def stream_range(self, stream: Stream) -> tuple[float, float]:
-        """Least and greatest value of all tensors and constants of a stream."""
-        seen = [self.statistics.tensors[n] for n in stream.tensors if n in self.statistics.tensors]
-        lows, highs = [s.low for s in seen], [s.high for s in seen]
-        for name in stream.tensors:
-            constant = self.graph[name].params.get("const", np.zeros(1))
-            if self.graph[name].op == "add":
-                lows.append(float(constant.min()))
-                highs.append(float(constant.max()))
-        return min(lows), max(highs)
+    def _peak(self, name: str) -> float:
+        low, high = self._range((name,))
+        return max(-low, high)
+
+    def _range(self, names: Iterable[str]) -> tuple[float, float]:
+        """Least and greatest value seen of some tensors, and 0."""
+        seen = [self.statistics.tensors[n] for n in names if n in self.statistics.tensors]
+        return min((s.low for s in seen), default=0.0), max((s.high for s in seen), default=0.0)
 
 
 def _narrow(group: Group, name: str, solution: Solution) -> TensorPlan:
