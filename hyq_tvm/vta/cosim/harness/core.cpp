@@ -46,12 +46,29 @@ void move_table(Memory &even, Memory &odd, uint16_t *data, int64_t words, bool i
   }
 }
 
+// Accumulators lie in four banks: pairs of an entry's bits, added without carry, say in which.
+template <typename Memory>
+void move_banks(Memory *const banks[4], void *data, int64_t bytes, bool in) {
+  const int64_t size = sizeof((*banks[0])[0]);
+  for (int64_t entry = 0; entry * size < bytes; entry++) {
+    int bank = 0;
+    for (int64_t bits = entry; bits; bits >>= 2) bank ^= bits & 3;
+    void *cell = &(*banks[bank])[entry >> 2], *place = static_cast<char *>(data) + entry * size;
+    in ? memcpy(cell, place, size) : memcpy(place, cell, size);
+  }
+}
+
 void exchange(Model &core, core_run_t &run, bool in) {
   auto &root = *core.rootp;
   move(root.hyq_core__DOT__u_uop__DOT__cells, run.memories[0], run.memory_bytes[0], in);
   move(root.hyq_core__DOT__u_inp__DOT__cells, run.memories[1], run.memory_bytes[1], in);
   move(root.hyq_core__DOT__u_wgt__DOT__cells, run.memories[2], run.memory_bytes[2], in);
-  move(root.hyq_core__DOT__u_acc__DOT__cells, run.memories[3], run.memory_bytes[3], in);
+  auto *first = &root.hyq_core__DOT__u_acc__DOT__gen_bank__BRA__0__KET____DOT__u_ram__DOT__cells;
+  decltype(first) const banks[4] = {
+      first, &root.hyq_core__DOT__u_acc__DOT__gen_bank__BRA__1__KET____DOT__u_ram__DOT__cells,
+      &root.hyq_core__DOT__u_acc__DOT__gen_bank__BRA__2__KET____DOT__u_ram__DOT__cells,
+      &root.hyq_core__DOT__u_acc__DOT__gen_bank__BRA__3__KET____DOT__u_ram__DOT__cells};
+  move_banks(banks, run.memories[3], run.memory_bytes[3], in);
   move_table(root.hyq_core__DOT__u_tbl__DOT__u_even__DOT__cells,
              root.hyq_core__DOT__u_tbl__DOT__u_odd__DOT__cells,
              static_cast<uint16_t *>(run.memories[4]), run.memory_bytes[4] / 2, in);

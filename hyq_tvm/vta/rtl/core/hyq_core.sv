@@ -134,6 +134,7 @@ module hyq_core
   assign token_full[2][1] = 1'b1;
 
   logic uop_write, tbl_write, prm_write, inp_load, acc_load, wgt_write, inp_compute, acc_compute;
+  logic acc_blocked;
   logic [12:0] entry;
   logic [Block*128-1:0] raw;
   logic [Block-1:0][7:0] inp_load_data, inp_compute_data, inp_read;
@@ -158,7 +159,7 @@ module hyq_core
     .r_ready_o,
     .r_data_i,
     .inp_busy_i(inp_compute),
-    .acc_busy_i(acc_compute),
+    .acc_busy_i(acc_blocked),
     .uop_write_o(uop_write),
     .tbl_write_o(tbl_write),
     .prm_write_o(prm_write),
@@ -282,16 +283,16 @@ module hyq_core
     .read_data_o(wgt_read)
   );
 
-  hyq_ram #(
+  hyq_banks #(
     .Width(Block * 32),
     .Depth(AccEntries),
     .Reads(4)
   ) u_acc (
     .clk_i,
-    .write_i(acc_load || acc_compute),
-    .write_address_i(acc_compute ? AccBits'(compute_entry) : AccBits'(entry)),
-    .write_mask_i(1'b1),
-    .write_data_i(acc_compute ? compute_data : acc_load_data),
+    .write_i({acc_load, acc_compute}),
+    .write_address_i({AccBits'(entry), AccBits'(compute_entry)}),
+    .write_data_i({acc_load_data, compute_data}),
+    .blocked_o(acc_blocked),
     .read_address_i(acc_address),
     .read_data_o(acc_read)
   );

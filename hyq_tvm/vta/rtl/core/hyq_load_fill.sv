@@ -1,6 +1,6 @@
 // Puts pieces together to entries and writes these: an entry a write, matrices a row or a column.
 //
-// Where the compute unit writes the same memory in this cycle, the load unit waits.
+// Where the compute unit writes the same memory, or bank of it, in this cycle, the load unit waits.
 module hyq_load_fill
   import hyq_vta_pkg::*;
   import hyq_load_pkg::*;
