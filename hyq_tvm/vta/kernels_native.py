@@ -1,10 +1,14 @@
-"""The kernels in C: compiled once by the system's compiler, kept in the user's cache folder."""
+"""The kernels in C: compiled once by the system's compiler, kept in the user's cache folder.
+
+``HYQ_TVM_VTA_CFLAGS`` adds flags, such as those of sanitizers.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +25,7 @@ from hyq_tvm.vta.machine import BUFFERS, COUNTERS, Fault, Machine, Status
 _FOLDER = Path(__file__).with_name("kernels")
 _SOURCES = ("machine.c", "transfers.c", "products.c", "vector.c", "softmax.c", "execute.c")
 _FLAGS = ("-O3", "-march=native", "-fwrapv", "-fno-strict-aliasing", "-shared", "-fPIC", "-std=c11")
+_MORE_FLAGS = "HYQ_TVM_VTA_CFLAGS"
 _TIMEOUT_SECONDS = 120
 
 
@@ -127,7 +132,9 @@ def _library() -> ctypes.CDLL:
         raise NativeUnavailable("no C compiler was found")
     parts = [_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in _SOURCES]
     source = definitions() + "".join(parts)
-    key = hashlib.sha256((source + " ".join(_FLAGS) + _macros(compiler)).encode()).hexdigest()[:24]
+    key = hashlib.sha256((source + " ".join(_flags()) + _macros(compiler)).encode()).hexdigest()[
+        :24
+    ]
     path = _cache_folder() / f"kernels-{key}.so"
     if not path.is_file():
         _compile(compiler, source, path)
@@ -138,6 +145,10 @@ def _library() -> ctypes.CDLL:
     library.hyq_execute.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     library.hyq_execute.restype = ctypes.c_int
     return library
+
+
+def _flags() -> tuple[str, ...]:
+    return (*_FLAGS, *shlex.split(os.environ.get(_MORE_FLAGS, "")))
 
 
 def _macros(compiler: str) -> str:
@@ -165,7 +176,7 @@ def _compile(compiler: str, source: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             text, made = Path(folder, "kernels.c"), Path(folder, "kernels.so")
             text.write_text(source, encoding="utf-8")
-            _run([compiler, *_FLAGS, "-o", str(made), str(text)])
+            _run([compiler, *_flags(), "-o", str(made), str(text)])
             made.replace(path)
     except OSError as error:
         raise NativeUnavailable(f"the kernels cannot be written: {error}") from error

@@ -26,6 +26,7 @@ from tests.vta.streams import example_input, program
 words = st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=8)
 flips = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 127)), min_size=1, max_size=4)
 MASK = 2**64 - 1
+CASES = 3000
 
 
 def as_words(values):
@@ -132,6 +133,30 @@ def ran(base, changed, x, kernels="auto"):
 def test_flipped_bits_of_a_compiled_program(compiled, places):
     base, x = compiled
     outcome(lambda: ran(base, flipped(base.words, places), x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["small", "compiled"])
+def test_thousands_of_flipped_programs(compiled, which, record_property):
+    """Seeded: the same cases every time; both kernels agree on every one."""
+    base, x = (program(), example_input()) if which == "small" else compiled
+    rng = np.random.default_rng(2026)
+    ends = {"done": 0, "stopped": 0}
+    for _ in range(CASES):
+        places = [
+            (int(rng.integers(0, len(base.words))), int(rng.integers(0, 128)))
+            for _ in range(rng.integers(1, 4))
+        ]
+        changed = flipped(base.words, places)
+        native, plain = (
+            outcome(lambda k=kernels, c=changed: ran(base, c, x, k))
+            for kernels in ("auto", "numpy")
+        )
+        assert native[0] == plain[0], places
+        np.testing.assert_array_equal(native[1], plain[1], err_msg=str(places))
+        ends[native[0]] += 1
+    record_property("ends", ends)
+    assert min(ends.values()) > 0
 
 
 @given(flips)
