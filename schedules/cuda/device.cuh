@@ -130,6 +130,28 @@ HYQ_INLINE void hyq_copy_2(signed char* t, const signed char* s) { hyq_copy<2>(t
 HYQ_INLINE void hyq_copy_4(signed char* t, const signed char* s) { hyq_copy<4>(t, s); }
 HYQ_INLINE void hyq_copy_8(signed char* t, const signed char* s) { hyq_copy<8>(t, s); }
 HYQ_INLINE void hyq_copy_16(signed char* t, const signed char* s) { hyq_copy<16>(t, s); }
+
+// The same from `spare` where there is nothing to copy.
+template <int kBytes>
+HYQ_INLINE void hyq_copy_or(signed char* t, const signed char* s, const signed char* spare,
+                            bool exists) {
+  hyq_copy<kBytes>(t, exists ? s : spare);
+}
+HYQ_INLINE void hyq_copy_or_1(signed char* t, const signed char* s, const signed char* p, bool e) {
+  hyq_copy_or<1>(t, s, p, e);
+}
+HYQ_INLINE void hyq_copy_or_2(signed char* t, const signed char* s, const signed char* p, bool e) {
+  hyq_copy_or<2>(t, s, p, e);
+}
+HYQ_INLINE void hyq_copy_or_4(signed char* t, const signed char* s, const signed char* p, bool e) {
+  hyq_copy_or<4>(t, s, p, e);
+}
+HYQ_INLINE void hyq_copy_or_8(signed char* t, const signed char* s, const signed char* p, bool e) {
+  hyq_copy_or<8>(t, s, p, e);
+}
+HYQ_INLINE void hyq_copy_or_16(signed char* t, const signed char* s, const signed char* p, bool e) {
+  hyq_copy_or<16>(t, s, p, e);
+}
 HYQ_INLINE void hyq_copy_wait_0() { hyq_copy_wait<0>(); }
 HYQ_INLINE void hyq_copy_wait_1() { hyq_copy_wait<1>(); }
 HYQ_INLINE void hyq_copy_wait_2() { hyq_copy_wait<2>(); }
@@ -154,3 +176,40 @@ HYQ_INLINE int64_t hyq_row_sum_wide(int64_t value, int lanes) {
 HYQ_INLINE int hyq_pack(int low, int second, int third, int high) {
   return (low & 255) | ((second & 255) << 8) | ((third & 255) << 16) | (high << 24);
 }
+HYQ_INLINE int hyq_pack_pair(int low, int high) { return (low & 0xffff) | (high << 16); }
+
+// (v * m + half of 2^s) >> s, in 64 bits.
+HYQ_INLINE int64_t hyq_requantize(int v, int m, int s) {
+  int64_t product = static_cast<int64_t>(v) * m;
+  return (product + (static_cast<int64_t>(1) << (s - 1))) >> s;
+}
+
+// Words that lie together in global memory.
+HYQ_INLINE void hyq_read_4(int* d, const void* p) { d[0] = *static_cast<const int*>(p); }
+HYQ_INLINE void hyq_read_8(int* d, const void* p) {
+  int2 v = *static_cast<const int2*>(p);
+  d[0] = v.x;
+  d[1] = v.y;
+}
+HYQ_INLINE void hyq_read_16(int* d, const void* p) {
+  int4 v = *static_cast<const int4*>(p);
+  d[0] = v.x;
+  d[1] = v.y;
+  d[2] = v.z;
+  d[3] = v.w;
+}
+// Four channels' sums += the products of one word with a word of each.
+HYQ_INLINE void hyq_dot4x4(int* sums, int a, const signed char* weights) {
+  int w[4];
+  hyq_read_16(w, weights);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sums[i] = hyq_dot4(a, w[i], sums[i]);
+}
+HYQ_INLINE void hyq_write_4(void* p, int a) { *static_cast<int*>(p) = a; }
+HYQ_INLINE void hyq_write_8(void* p, int a, int b) { *static_cast<int2*>(p) = int2{a, b}; }
+HYQ_INLINE void hyq_write_16(void* p, int a, int b, int c, int d) {
+  *static_cast<int4*>(p) = int4{a, b, c, d};
+}
+
+// Nothing: TVM sees that memory is used from its first to its last element.
+HYQ_INLINE void hyq_whole(const void*, const void*) {}

@@ -10,6 +10,7 @@
 #define __shared__ static
 #define __launch_bounds__(...)
 #define __forceinline__ inline
+#define alignas(n) __attribute__((aligned(n)))  // g++ wants alignas before static
 
 extern "C" {
 void* malloc(unsigned long);
