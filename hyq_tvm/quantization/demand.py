@@ -9,7 +9,7 @@ conv2d, dense                   narrow, one scale per channel where scaling acts
 matmul, attention               narrow, symmetric, one scale
 unary                           narrow, one scale: it indexes the function's table
 clamps (relu, relu6, clip)      nothing: they are the saturation of their output's grid;
-                                narrow where a move makes their input
+                                narrow where their input is no sum or has other readers
 multiply                        narrow
 add, layer_norm, group_norm,
 reduce, avg_pool2d              wide where their input's stream is wide, else narrow
@@ -47,6 +47,9 @@ READS = {
     "softmax": "softmax",
 }
 """Operator -> the way it reads; the model's output reads as "output"."""
+
+SATURATED = frozenset("conv2d dense matmul multiply reduce avg_pool2d add".split())
+"""Operators whose own saturation a clamp behind them can be."""
 
 STREAM_READS = frozenset({"add", "norm"})
 """What makes a tensor part of a stream."""
@@ -86,11 +89,14 @@ class Stream:
 def demands(graph: Graph) -> dict[str, frozenset[str]]:
     """Tensor -> all ways in which its integers are read, directly or through moves."""
     found: dict[str, set[str]] = {name: set() for name in graph.nodes}
+    readers = graph.consumers()
     for name in graph.outputs:
         found[name].add("output")
     for node in reversed(list(graph)):
         for name in node.inputs:
-            found[name] |= found[node.name] if node.op in TRANSPARENT else _way(node, graph[name])
+            alone = len(readers[name]) == 1 and name not in graph.outputs
+            way = found[node.name] if node.op in TRANSPARENT else _way(node, graph[name], alone)
+            found[name] |= way
     return {name: frozenset(reads) for name, reads in found.items()}
 
 
@@ -105,10 +111,11 @@ def keeps_channel_scales(node: Node) -> bool:
     return all(bound in (0.0, -math.inf, math.inf) for bound in bounds)
 
 
-def _way(reader: Node, source: Node) -> set[str]:
+def _way(reader: Node, source: Node, alone: bool) -> set[str]:
+    """alone: nothing else reads the source, so that it needs no grid of its own for a clamp."""
     if not is_clamp(reader):
         return {READS[reader.op]}
-    return {"value"} if source.op in TRANSPARENT or source.op == "input" else set()
+    return set() if alone and source.op in SATURATED else {"value"}
 
 
 def components(names: Iterable[str], links: Iterable[tuple[str, str]]) -> list[list[str]]:

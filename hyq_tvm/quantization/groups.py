@@ -108,6 +108,10 @@ class Structure:
             name: reads - ALWAYS_WIDE - (WIDE_WHERE_POSSIBLE if name in wide else frozenset())
             for name, reads in self.reads.items()
         }
+        for node in reversed(list(self.graph)):
+            # A move may be outside of its source's stream: then the source has both grids.
+            for name in node.inputs if node.op in TRANSPARENT else ():
+                found[name] |= found[node.name]
         return {name: reads for name, reads in found.items() if reads}
 
     def groups(self, choices: Choices) -> list[Group]:
@@ -161,7 +165,7 @@ class Structure:
         free = node.op in PER_CHANNEL_PRODUCERS | TRANSPARENT or node.name in choices.paid
         if is_clamp(node):
             free = keeps_channel_scales(node)
-        if not free and not wide:
+        if (not free and not wide) or (node.op == "pad" and node.attrs["value"]):
             return True
         return any(
             not self._takes_channels(reader, choices)

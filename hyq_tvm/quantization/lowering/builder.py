@@ -109,6 +109,15 @@ class ProgramBuilder:
             return value
         return self.requantized(value, value.grid.covering(UNIFORM_BITS), name + ":uniform")
 
+    def operand(self, name: str) -> Value:
+        """The narrow version as what a product with weights reads: int8 on any grid."""
+        value = self.value(name, NARROW)
+        if value.grid.dtype == "int8":
+            return value
+        planned = self.grid(name, NARROW) if self.has_grid(name, NARROW) else value.grid
+        grid = planned if planned.dtype == "int8" else planned.covering(8)
+        return self.requantized(value, grid, name + ":int8")
+
     def symmetric(self, name: str) -> Value:
         """The narrow version as an operand of a product of activations: 8 bits, zero point 0."""
         value = self.value(name, NARROW)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.integer_program import Argument, Instruction
@@ -18,9 +21,22 @@ def lower_view(builder: ProgramBuilder, node: Node) -> None:
     view: View = node.attrs["view"]
     for version in _versions(builder, node):
         source = builder.value(node.inputs[0], version)
-        if not source.grid.uniform and not view.keeps_last_axis(source.shape[-1]):
+        grid = _seen_through(view, source)
+        if grid is None:
             source = builder.uniform(node.inputs[0], version)
-        builder.put(node.name, version, _viewed(builder, node, source, view, version))
+            grid = source.grid
+        made = _viewed(builder, node, source, view, version)
+        builder.put(node.name, version, replace(made, grid=grid))
+
+
+def _seen_through(view: View, source: Value) -> Grid | None:
+    """The source's grid by the view's channels; None where one of them would have two scales."""
+    grid, channels = source.grid, source.shape[-1] if source.shape else 1
+    if grid.uniform or view.keeps_last_axis(channels):
+        return grid
+    scales = view.apply(np.broadcast_to(grid.scale, source.shape))
+    rows = scales.reshape(-1, scales.shape[-1] if scales.ndim else 1)
+    return replace(grid, scale=rows[0].copy()) if (rows == rows[0]).all() else None
 
 
 def _viewed(builder: ProgramBuilder, node: Node, source: Value, view: View, version: str) -> Value:

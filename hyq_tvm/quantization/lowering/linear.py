@@ -11,7 +11,7 @@ from hyq_tvm.numerics.constants import quantize_bias
 from hyq_tvm.numerics.qparams import quantize_weight
 from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.integer_program import Argument
-from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
+from hyq_tvm.quantization.lowering.builder import ProgramBuilder
 from hyq_tvm.quantization.lowering.grid import Grid
 from hyq_tvm.quantization.lowering.pending import Pending
 
@@ -21,7 +21,7 @@ BIAS_LIMIT = 2.0**29
 
 def lower_dense(builder: ProgramBuilder, node: Node) -> Pending:
     """X [..,K] . weight [N,K] + bias, int32."""
-    x = builder.value(node.inputs[0], NARROW)
+    x = builder.operand(node.inputs[0])
     k = x.shape[-1]
     arguments, factor = _weights(builder, node, x.grid, np.broadcast_to(x.grid.scale, k))
     rows = prod(x.shape[:-1])
@@ -38,7 +38,7 @@ def lower_dense(builder: ProgramBuilder, node: Node) -> Pending:
 
 def lower_conv2d(builder: ProgramBuilder, node: Node) -> Pending:
     """X [B,H,W,I] * weight [O,KH,KW,I/g] + bias, int32; padding is the real zero."""
-    x = builder.value(node.inputs[0], NARROW)
+    x = builder.operand(node.inputs[0])
     groups = int(node.attrs["groups"])
     scales = np.broadcast_to(x.grid.scale, x.shape[-1])
     per_output = np.repeat(scales.reshape(groups, 1, 1, -1), node.channels // groups, axis=0)

@@ -1,0 +1,123 @@
+"""What must hold for every model: compiled equals golden bit for bit, and both are near float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hyq_tvm
+from benchmarks.fuzzing.blocks import build
+from benchmarks.fuzzing.recipe import Recipe
+from hyq_tvm.errors import AccumulatorOverflowError, UnsupportedModelError
+from hyq_tvm.module_facts import plan_text
+from hyq_tvm.quantization.float_executor import FloatExecutor
+from hyq_tvm.quantization.plan import QuantPlan
+from relay_passes.extract_graph import extract_graph
+from relay_passes.read_program import read_program
+
+Array = NDArray[Any]
+READING_TOLERANCE = 1e-3
+NOISE_FACTOR = 30.0
+"""Most times that the noise may exceed its prediction, which is linear and knows no clipping."""
+PROMISED_DB = (6.0, 40.0)
+"""A prediction promises nothing below the first, and no more than the second."""
+IMAGES = 4
+
+
+class Mismatch(AssertionError):
+    """Something that must hold does not; the message says which and where."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """refused: why the model was declined, by an error of our own; empty if it ran.
+
+    predicted_db, measured_db: signal to noise of the outputs on the calibration data.
+    """
+
+    refused: str = ""
+    predicted_db: float = 0.0
+    measured_db: float = 0.0
+
+
+def check(recipe: Recipe, targets: tuple[str, ...] = ("llvm",)) -> Outcome:
+    """Build, quantize, compile and compare; raises ``Mismatch``, or whatever else went wrong."""
+    network, module = build(recipe)
+    rng = np.random.default_rng([recipe.seed, 2])
+    images = -(-IMAGES // recipe.batch) * recipe.batch
+    data = rng.normal(size=(images, *network.input.shape[1:])).astype(np.float32)
+    runs = [data[i : i + recipe.batch] for i in range(0, images, recipe.batch)]
+    exact = [network.run(run) for run in runs]
+    try:
+        _check_reading(module, runs[0], exact[0])
+        config = hyq_tvm.QuantConfig(**recipe.config)
+        integer = hyq_tvm.quantize(module, data, config, progress=False)
+    except (UnsupportedModelError, AccumulatorOverflowError) as error:
+        return Outcome(refused=f"{type(error).__name__}: {error}")
+    program = read_program(integer)
+    golden = [program.run(run) for run in runs]
+    for target in targets:
+        _check_target(integer, target, program, [runs[0], *_unusual(runs[0])])
+    predicted = float(QuantPlan.from_json(plan_text(integer)).notes["predicted_sqnr_db"])
+    measured = sqnr_db(exact, golden)
+    _check_noise(predicted, measured)
+    return Outcome("", predicted, measured)
+
+
+def _check_reading(module: Any, run: Array, exact: list[Array]) -> None:
+    """The canonical graph computes in float what PyTorch does."""
+    got = FloatExecutor(extract_graph(module)).run(run)
+    for number, (ours, theirs) in enumerate(zip(got, exact, strict=True)):
+        if tuple(ours.shape) != theirs.shape:
+            raise Mismatch(f"graph output {number}: shape {tuple(ours.shape)}, not {theirs.shape}")
+        worst = float(np.abs(ours.numpy() - theirs).max())
+        if not worst <= READING_TOLERANCE * max(float(np.abs(theirs).max()), 1e-3):
+            raise Mismatch(f"graph output {number}: off by {worst} before anything is quantized")
+
+
+def _check_target(integer: Any, target: str, program: Any, runs: list[Array]) -> None:
+    executable = hyq_tvm.compile(integer, target)
+    for number, run in enumerate(runs):
+        _check_bits(f"{target}, run {number}", program.run(run), executable(run))
+    integers = executable.run_integers(runs[0])
+    _check_bits(f"{target}, integers", program.run_integers(runs[0]), integers)
+
+
+def _check_bits(where: str, golden: list[Array], got: Any) -> None:
+    found = got if isinstance(got, tuple) else (got,)
+    for number, (want, have) in enumerate(zip(golden, found, strict=True)):
+        if want.shape != have.shape or want.dtype != have.dtype:
+            raise Mismatch(f"{where}, output {number}: {have.dtype} {have.shape}, not {want.shape}")
+        wrong = np.argwhere(want != have)
+        if len(wrong):
+            place = tuple(int(n) for n in wrong[0])
+            raise Mismatch(
+                f"{where}, output {number}: {len(wrong)} of {want.size} differ, first at {place}: "
+                f"{have[place]}, golden {want[place]}"
+            )
+
+
+def _unusual(run: Array) -> list[Array]:
+    """Data that calibration never saw: far outside, all zero, one huge pixel."""
+    spike = np.zeros_like(run)
+    spike.flat[0] = 3e38
+    return [run * 30, np.zeros_like(run), spike]
+
+
+def sqnr_db(exact: list[list[Array]], got: list[list[Array]]) -> float:
+    """Signal to noise of all outputs together, each output counting the same."""
+    ratios = []
+    for wanted, found in zip(zip(*exact, strict=True), zip(*got, strict=True), strict=True):
+        want, have = (np.stack(side).astype(np.float64) for side in (wanted, found))
+        noise, signal = float(np.square(want - have).sum()), float(np.square(want).sum())
+        ratios.append(noise / max(signal, 1e-30))
+    return float(-10 * np.log10(max(np.mean(ratios), 1e-12)))
+
+
+def _check_noise(predicted: float, measured: float) -> None:
+    least = min(predicted, PROMISED_DB[1]) - 10 * np.log10(NOISE_FACTOR)
+    if least > PROMISED_DB[0] and measured < least:
+        raise Mismatch(f"{measured:.1f} dB of signal to noise, {predicted:.1f} predicted")
