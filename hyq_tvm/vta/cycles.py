@@ -9,8 +9,8 @@ SOFTMAX       a row passes once for the maximum, once for the sum, once more for
               ``softmax_lanes`` logits a cycle; one division a row for probabilities; WEIGHT_WIDE
               writes two entries for each. WEIGHT into the input buffer: the maximum of the next
               row is found meanwhile
-LOAD, STORE   latency, then the bus: a beat for each word of it that a run touches, runs without
-              gaps together; or an entry on chip a cycle where those are more
+LOAD, STORE   latency, and a cycle for each word of the bus that a run touches, or for each entry on
+              chip where those are more. A load reads a word once for runs that follow
 ============  ===================================================================================
 """
 
@@ -42,7 +42,7 @@ _PROBABILITIES = frozenset(RESULT[name] for name in ("UINT8", "LOG2", "GRID"))
 
 @dataclass(frozen=True)
 class Cost:
-    """cycles: how long the unit is busy. beats: for how much of it the DRAM port is (the last)."""
+    """cycles: how long the unit is busy. beats: for how much of it the DRAM port is."""
 
     cycles: int
     beats: int = 0
@@ -52,7 +52,7 @@ def cost(row: Sequence[int], strides: tuple[int, int], config: VTAConfig) -> Cos
     """Of a decoded instruction; ``strides``: y and x of its unit, for LOAD and STORE."""
     opcode = row[0]
     if opcode in (LOAD.opcode, STORE.opcode):
-        return transfer_cost(Transfer.of(row, *strides), config)
+        return transfer_cost(Transfer.of(row, *strides), config, opcode == STORE.opcode)
     if opcode == GEMM.opcode:
         return Cost(steps(row) + GEMM_PIPELINE)
     if opcode == VECTOR.opcode:
@@ -85,19 +85,17 @@ def _softmax(row: Sequence[int], config: VTAConfig) -> Cost:
     return Cost(rows * each)
 
 
-def transfer_cost(move: Transfer, config: VTAConfig) -> Cost:
+def transfer_cost(move: Transfer, config: VTAConfig, store: bool = False) -> Cost:
     """Of a LOAD or STORE."""
-    count = beats(move, config.bus_bytes)
-    return Cost(config.dram_latency + max(count, move.entries(config.block)), count)
+    pieces, words = beats(move, config.bus_bytes)
+    taken = config.dram_latency + max(pieces, move.entries(config.block))
+    return Cost(taken, pieces if store else words)
 
 
-def beats(move: Transfer, bus: int) -> int:
-    """Words of the bus that a transfer touches; neighbouring runs share theirs."""
-    length, x, y = move.run_bytes, move.x, move.y
-    if x == 1 or move.x_stride == length:
-        length, x = length * x, 1
-        if y == 1 or move.y_stride == length:
-            length, y = length * y, 1
-    rows, columns = np.arange(y)[:, None], np.arange(x)
-    first = (move.dram + rows * move.y_stride + columns * move.x_stride) % bus
-    return int((-(-(first + length) // bus)).sum())
+def beats(move: Transfer, bus: int) -> tuple[int, int]:
+    """Words of the bus that runs touch; the same with a word counted once for runs that follow."""
+    rows, columns = np.arange(move.y)[:, None], np.arange(move.x)
+    start = (move.dram + rows * move.y_stride + columns * move.x_stride).reshape(-1)
+    first, last = start // bus, (start + move.run_bytes - 1) // bus
+    pieces = int((last - first + 1).sum())
+    return pieces, pieces - int(np.count_nonzero(first[1:] == last[:-1]))

@@ -24,6 +24,7 @@ from hyq_tvm.vta.cycles import (
 )
 from hyq_tvm.vta.isa import instruction
 from hyq_tvm.vta.picture import MOST_BOXES, timeline
+from hyq_tvm.vta.port import Port
 from hyq_tvm.vta.profile import profile, table
 from hyq_tvm.vta.timing import time_program
 from hyq_tvm.vta.transfer import Transfer
@@ -71,13 +72,14 @@ def test_fewer_softmax_lanes_take_longer():
 @pytest.mark.parametrize(
     ("dram", "y", "x", "length", "strides", "expected"),
     [
-        (0, 1, 1, 16, (0, 0), 1),
-        (1, 1, 1, 16, (0, 0), 2),
-        (15, 1, 1, 1, (0, 0), 1),
-        (0, 1, 4, 8, (0, 8), 2),
-        (0, 1, 4, 8, (0, 24), 2 + 2),
-        (0, 3, 2, 8, (16, 8), 3),
-        (8, 2, 1, 16, (32, 0), 4),
+        (0, 1, 1, 16, (0, 0), (1, 1)),
+        (1, 1, 1, 16, (0, 0), (2, 2)),
+        (15, 1, 1, 1, (0, 0), (1, 1)),
+        (0, 1, 4, 8, (0, 8), (4, 2)),
+        (0, 1, 4, 8, (0, 24), (4, 4)),
+        (0, 3, 2, 8, (16, 8), (6, 3)),
+        (8, 2, 1, 16, (32, 0), (4, 4)),
+        (3, 1, 4, 9, (0, 6), (6, 4)),
     ],
 )
 def test_beats_of_the_bus(dram, y, x, length, strides, expected):
@@ -89,6 +91,36 @@ def test_loads_take_latency_and_the_longer_of_bus_and_buffer():
     load = instruction("LOAD", memory="INP", y_size=1, x_size=32, length=1)
     taken = cost(row_of(load), (0, 1), DEFAULT)
     assert (taken.cycles, taken.beats) == (DEFAULT.dram_latency + 32, 2)
+
+
+def test_stores_write_every_run():
+    store = instruction("STORE", memory="ACC8", y_size=1, x_size=4, length=4)
+    taken = cost(row_of(store), (0, 4), DEFAULT)
+    assert (taken.cycles, taken.beats) == (DEFAULT.dram_latency + 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("second", "ends"),
+    [
+        ((200, 10), (100, 210)),
+        ((0, 100), (200, 200)),
+        ((50, 20), (120, 90)),
+        ((50, 80), (150, 180)),
+        ((99, 1), (101, 101)),
+        ((100, 5), (100, 105)),
+    ],
+)
+def test_bursts_share_the_port_by_turns(second, ends):
+    port = Port()
+    first = port.take("load", 0, 100)
+    other = port.take("store", *second)
+    assert (first.end, other.end) == ends
+
+
+def test_a_unit_does_not_share_with_itself():
+    port = Port()
+    port.take("load", 0, 100)
+    assert port.take("load", 50, 10).end == 60
 
 
 def test_a_program_by_hand():
