@@ -45,7 +45,8 @@ class Job:
         return [self.model.images(self.batch, seed) for seed in range(CALIBRATION)]
 
 
-def _need(name: str) -> Any:
+def need(name: str) -> Any:
+    """A module of a tool; raises ``UnavailableError`` saying how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -65,7 +66,7 @@ def torch_eager(job: Job) -> Run:
 
 def torch_compiled(job: Job) -> Run:
     """``torch.compile`` with weights folded in (freezing)."""
-    inductor = _need("torch._inductor.config")
+    inductor = need("torch._inductor.config")
     module = job.model.module()
     torch.set_num_threads(job.threads)
     with inductor.patch(freezing=True), torch.no_grad():
@@ -84,7 +85,7 @@ def onnx_file(job: Job) -> Path:
     """The model as ONNX, exported once."""
     path = job.file(".onnx")
     if not path.exists():
-        _need("onnxscript")
+        need("onnxscript")
         example = torch.from_numpy(job.model.images(job.batch))
         torch.onnx.export(
             job.model.module(), (example,), str(path), dynamo=True, opset_version=OPSET,
@@ -93,8 +94,9 @@ def onnx_file(job: Job) -> Path:
     return path
 
 
-def _ort(path: Path, threads: int) -> Run:
-    ort = _need("onnxruntime")
+def ort_session(path: Path, threads: int) -> Run:
+    """ONNX Runtime on a file with one input."""
+    ort = need("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -105,7 +107,7 @@ def _ort(path: Path, threads: int) -> Run:
 
 def ort_float(job: Job) -> Run:
     """ONNX Runtime, float32."""
-    return _ort(onnx_file(job), job.threads)
+    return ort_session(onnx_file(job), job.threads)
 
 
 def ort_int8(job: Job, everything: bool = False) -> Run:
@@ -117,7 +119,7 @@ def ort_int8(job: Job, everything: bool = False) -> Run:
     path = job.file("-ort-int8-all.onnx" if everything else "-ort-int8.onnx")
     if not path.exists():
         _quantize_onnx(job, path, everything)
-    return _ort(path, job.threads)
+    return ort_session(path, job.threads)
 
 
 class _Images:
@@ -131,11 +133,11 @@ class _Images:
 
 
 def _quantize_onnx(job: Job, path: Path, everything: bool) -> None:
-    tools = _need("onnxruntime.quantization")
-    shape_inference = _need("onnxruntime.quantization.shape_inference")
+    tools = need("onnxruntime.quantization")
+    shape_inference = need("onnxruntime.quantization.shape_inference")
     source, prepared = onnx_file(job), job.file("-prepared.onnx")
     shape_inference.quant_pre_process(str(source), str(prepared))
-    model = _need("onnx").load(str(prepared))
+    model = need("onnx").load(str(prepared))
     kept = [] if everything else _score_products(model.graph)
     tools.quantize_static(
         str(prepared),
@@ -166,7 +168,7 @@ def openvino(job: Job, precision: str, quantize: bool = False) -> Run:
 
     quantize: INT8 by NNCF, made for transformers.
     """
-    ov = _need("openvino")
+    ov = need("openvino")
     core = ov.Core()
     model = core.read_model(str(_nncf_file(job) if quantize else onnx_file(job)))
     compiled = core.compile_model(
@@ -190,7 +192,7 @@ def openvino(job: Job, precision: str, quantize: bool = False) -> Run:
 def _nncf_file(job: Job) -> Path:
     path = job.file("-nncf.xml")
     if not path.exists():
-        ov, nncf = _need("openvino"), _need("nncf")
+        ov, nncf = need("openvino"), need("nncf")
         made = nncf.quantize(
             ov.Core().read_model(str(onnx_file(job))),
             nncf.Dataset(job.calibration()),
