@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,9 @@ class ReadyArray:
             yield self.inputs[start : start + self.batch]
 
 
+_ABSURD = (MemoryError, OverflowError, SyntaxError, RecursionError, zlib.error)
+"""What NumPy's reader runs into where a header lies."""
+
 ImageSource = ImageFolder | ImageArray | ReadyArray
 
 
@@ -85,10 +89,12 @@ def read_array(source: str) -> NDArray[Any]:
     path, _, name = source.partition(".npz:")
     file = Path(f"{path}.npz" if name else source)
     try:
+        if file.exists() and not file.is_file():
+            raise ValueError("it is not a regular file")
         loaded = np.load(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{file} does not exist: give a folder of images, .npy or .npz") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, *_ABSURD) as error:
         raise InputError(f"{file} is neither a folder nor a readable NumPy file") from error
     if isinstance(loaded, np.ndarray):
         return loaded
@@ -103,5 +109,5 @@ def _member(archive: Any, file: os.PathLike[str], name: str) -> NDArray[Any]:
         raise InputError(f"{file} holds the arrays {names}: write {file}:NAME")
     try:
         return np.asarray(archive[chosen])
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, *_ABSURD) as error:
         raise InputError(f"{file}: array {chosen!r} cannot be read ({error})") from error

@@ -28,7 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hyq_tvm import cuda_device
+from hyq_tvm import cuda_device, documents
 from hyq_tvm.errors import ArtifactError, TargetError
 
 FORMAT = 1
@@ -36,6 +36,9 @@ LIBRARY = "lib.so"
 PLAN = "plan.json"
 METADATA = "metadata.json"
 PROGRAM_SUFFIX = ".vta"
+_DTYPES = frozenset("bool int8 uint8 int16 int32 int64 float16 float32 float64".split())
+MOST_BYTES = 16 << 30
+"""No file of an artefact is longer; checking one that is would take minutes."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     artefact, is of another format, or when a file differs from its checksum.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long
         raise ArtifactError(f"{folder} is not a folder: give the path that Executable.save wrote")
     document = _read_metadata(folder / METADATA)
     try:
@@ -192,7 +195,16 @@ def _check_gpu(architectures: list[str]) -> None:
 
 
 def _spec(data: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(**{**data, "shape": tuple(data["shape"]), "scale": tuple(data["scale"])})
+    spec = TensorSpec(**{**data, "shape": tuple(data["shape"]), "scale": tuple(data["scale"])})
+    texts = (spec.name, spec.dtype, spec.integer_dtype)
+    numbers = (*spec.shape, spec.zero_point)
+    if not all(isinstance(text, str) for text in texts) or spec.dtype not in _DTYPES:
+        raise ValueError(f"the names or the type of a tensor: {data!r}")
+    if not all(type(number) is int for number in numbers) or min(spec.shape, default=0) < 0:
+        raise ValueError(f"the whole numbers of tensor {spec.name!r}: {data!r}")
+    if not all(isinstance(step, int | float) for step in spec.scale):
+        raise ValueError(f"the scale of tensor {spec.name!r}")
+    return spec
 
 
 def _version(package: str) -> str:
@@ -238,7 +250,7 @@ def _replace(staging: Path, target: Path) -> None:
 
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = documents.parse(documents.read_text(path))
     except OSError as error:
         raise ArtifactError(f"{path.parent} is no saved executable: {error}") from error
     except ValueError as error:
@@ -262,8 +274,12 @@ def _check_file(folder: Path, name: str, checksum: str) -> None:
     file = folder / name
     if Path(name).name != name:
         raise ArtifactError(f"{folder / METADATA} lists {name!r}, which is not inside the folder")
+    if file.is_symlink():
+        raise ArtifactError(f"{file} is a link: copy the folder again, with what it links to")
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: copy the whole folder again")
+    if file.stat().st_size > MOST_BYTES:
+        raise ArtifactError(f"{file} is too long to be one of an executable: copy it again")
     if _checksum(file) != checksum:
         raise ArtifactError(f"{file} is damaged (its checksum differs): copy the folder again")
 

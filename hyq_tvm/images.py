@@ -130,7 +130,7 @@ def read_image(file: str | os.PathLike[str], prepare: Prepare) -> Float:
     try:
         with Image.open(file) as picture:
             return prepare(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CalibrationError(f"{file} is not a readable image: {error}") from error
 
 

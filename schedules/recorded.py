@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hyq_tvm import documents
 from hyq_tvm.errors import TuningError
 from schedules.llvm.choices import cores
 from schedules.llvm.isa import instruction_set
@@ -97,8 +98,8 @@ def read(folder: Path) -> list[Record]:
 def read_file(file: Path) -> list[Record]:
     """The records of one file; errors as ``read``."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = documents.read_text(file)
+    except (OSError, ValueError) as error:
         raise TuningError(f"{file} cannot be read: {error}") from error
     lines = text.split("\n")
     torn = lines.pop()
@@ -203,7 +204,7 @@ def _structure(value: Any) -> Any:
 
 def _parse(line: str, where: str) -> Record:
     try:
-        data = json.loads(line)
+        data = documents.parse(line)
         record = Record(**data)
         good = _is_valid(record)
     except (ValueError, TypeError, AttributeError) as error:

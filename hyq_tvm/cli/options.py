@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from hyq_tvm import documents
 from hyq_tvm.errors import ConfigError
 from hyq_tvm.images import Preprocessing
 from hyq_tvm.quantization.config import (
@@ -152,7 +152,7 @@ def parse_target(text: str) -> str | dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        options = json.loads(text)
+        options = documents.parse(text)
     except ValueError as error:
         raise ConfigError(f"--target {text!r} is not JSON: {error}") from error
     return dict(options)
@@ -174,14 +174,14 @@ def _config_of_file(file: Path | None) -> QuantConfig:
     if file is None:
         return QuantConfig()
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = documents.parse(documents.read_text(file))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--config {file} cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"--config {file} is no JSON object")
     try:
         return QuantConfig.from_dict(data)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ConfigError) as error:
         raise ConfigError(f"--config {file}: {error}") from error
 
 

@@ -72,6 +72,7 @@ class QuantConfig:
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {list(allowed)}")
+        self._check_types()
         if not 50 < self.percentile <= 100:
             raise ConfigError(f"percentile={self.percentile!r}: choose a number in (50, 100]")
         if self.samples < 64:
@@ -83,6 +84,15 @@ class QuantConfig:
                 raise ConfigError(
                     f"override of {name!r}: unknown {sorted(unknown)}; known: {known}"
                 )
+
+    def _check_types(self) -> None:
+        if type(self.samples) is not int or type(self.seed) is not int or self.seed < 0:
+            raise ConfigError("samples and seed are whole numbers, and seed is not negative")
+        if type(self.percentile) not in (int, float):
+            raise ConfigError(f"percentile={self.percentile!r}: choose a number in (50, 100]")
+        tables = isinstance(self.overrides, Mapping)
+        if not tables or not all(isinstance(o, Mapping) for o in self.overrides.values()):
+            raise ConfigError("overrides: give {name: {option: value}}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a plan file."""

@@ -6,15 +6,16 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyq_tvm.errors import PlanError
-from hyq_tvm.quantization.config import QuantConfig
+from hyq_tvm import documents
+from hyq_tvm.errors import ConfigError, HyqError, PlanError
+from hyq_tvm.quantization.config import BITS, SOFTMAX_KINDS, QuantConfig
 
 VERSION = 1
 WIDE = ":wide"
@@ -42,6 +43,12 @@ class TensorPlan:
     def __post_init__(self) -> None:
         if self.bits not in (4, 6, 8, 12, 16):
             raise PlanError(f"bits={self.bits!r}: a tensor has 4, 6, 8, 12 or 16")
+        if type(self.bits) is not int or type(self.zero_point) is not int:
+            raise PlanError("bits and zero_point are whole numbers")
+        if type(self.symmetric) is not bool or not isinstance(self.observer, str):
+            raise PlanError("symmetric is true or false, observer a name")
+        if not all(_is_number(end) for end in (self.low, self.high)):
+            raise PlanError(f"low={self.low!r}, high={self.high!r}: a range has finite ends")
         if not self.scale or not all(np.isfinite(s) and s > 0 for s in self.scale):
             raise PlanError(f"scale={self.scale!r}: scales are finite and positive")
         if not self.qmin <= self.zero_point <= self.qmax or (self.symmetric and self.zero_point):
@@ -90,6 +97,27 @@ class LayerPlan:
     softmax_fraction_bits: int = 4
     softmax_logit_scale: float = 0.0
 
+    def __post_init__(self) -> None:
+        choices: tuple[tuple[str, tuple[Any, ...]], ...] = (
+            ("weight_bits", BITS),
+            ("exclude", (False, True)),
+            ("softmax", ("", *SOFTMAX_KINDS)),
+            ("softmax_weight_bits", (8, 16)),
+            ("softmax_fraction_bits", tuple(range(1, 9))),
+        )
+        for name, allowed in choices:
+            value = getattr(self, name)
+            if type(value) is not type(allowed[0]) or value not in allowed:
+                raise PlanError(f"{name}={value!r}: choose one of {list(allowed)}")
+        if not all(_is_number(a) and a > 0 for a in self.alpha):
+            raise PlanError("alpha: factors are finite and positive")
+        if not _is_number(self.softmax_logit_scale) or self.softmax_logit_scale < 0:
+            raise PlanError(
+                f"softmax_logit_scale={self.softmax_logit_scale!r}: a scale is positive"
+            )
+        if not isinstance(self.op, str) or not isinstance(self.alpha_cost, str):
+            raise PlanError("op and alpha_cost are texts")
+
 
 @dataclass(frozen=True)
 class QuantPlan:
@@ -116,11 +144,14 @@ class QuantPlan:
     def from_json(cls, text: str) -> QuantPlan:
         """Parse and check a plan; raises ``PlanError`` naming the field that is wrong."""
         try:
-            data = json.loads(text)
+            data = documents.parse(text)
         except ValueError as error:
             raise PlanError(f"not a plan: {error}") from error
         if not isinstance(data, dict) or data.get("version") != VERSION:
-            raise PlanError(f"not a plan of version {VERSION}")
+            raise PlanError(f"not a plan of version {VERSION}: make it again with quantize()")
+        unknown = sorted(set(data) - {f.name for f in fields(cls)})
+        if unknown:
+            raise PlanError(f"a plan has no fields {unknown}")
         try:
             return cls(
                 config=QuantConfig.from_dict(data["config"]),
@@ -129,8 +160,10 @@ class QuantPlan:
                 layers={k: _layer(k, v) for k, v in data["layers"].items()},
                 notes=dict(data.get("notes", {})),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise PlanError(f"the plan lacks or garbles {error}") from error
+        except ConfigError as error:
+            raise PlanError(f"the plan's config: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON; the file is complete or untouched."""
@@ -148,11 +181,11 @@ class QuantPlan:
     def load(cls, path: str | os.PathLike[str]) -> QuantPlan:
         """Read a plan file; raises ``PlanError`` naming the file."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise PlanError(f"{path}: cannot be read ({error})") from error
-        except PlanError as error:
+            return cls.from_json(documents.read_text(path))
+        except HyqError as error:
             raise PlanError(f"{path}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise PlanError(f"{path}: cannot be read ({error})") from error
 
     def with_tensor(self, name: str, **changes: Any) -> QuantPlan:
         """A copy with fields of one tensor changed."""
@@ -167,15 +200,19 @@ class QuantPlan:
         return replace(self, layers={**self.layers, name: replace(self.layers[name], **changes)})
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.floating)) and bool(np.isfinite(value))
+
+
 def _tensor(name: str, data: Mapping[str, Any]) -> TensorPlan:
     try:
         return TensorPlan(**{**data, "scale": tuple(float(s) for s in data["scale"])})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PlanError(f"tensor {name!r}: {error}") from error
 
 
 def _layer(name: str, data: Mapping[str, Any]) -> LayerPlan:
     try:
         return LayerPlan(**{**data, "alpha": tuple(float(a) for a in data.get("alpha", ()))})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise PlanError(f"layer {name!r}: {error}") from error

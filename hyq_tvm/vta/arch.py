@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hyq_tvm import documents
 from hyq_tvm.errors import ConfigError
 from hyq_tvm.vta.isa import table
 
@@ -189,8 +190,8 @@ class VTAConfig:
         Raises ``ConfigError`` on other widths, unknown names and text that is not a JSON object.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
+            data = documents.parse(text)
+        except ValueError as error:
             raise ConfigError(f"the architecture record is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise ConfigError("the architecture record is not a JSON object")
@@ -200,8 +201,10 @@ class VTAConfig:
     def load(cls, path: str | Path) -> VTAConfig:
         """Read a JSON file; raises ``ConfigError`` when it cannot be read."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            return cls.from_json(documents.read_text(path))
+        except ConfigError:
+            raise
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
 

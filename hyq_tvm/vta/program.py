@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyq_tvm import documents
 from hyq_tvm.errors import ConfigError, DeviceProgramError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.isa.encoding import Rows, Words, decode
@@ -35,6 +36,7 @@ DRAM_LIMIT = 1 << 32
 _PREFIX = struct.Struct("<8sII")
 _DIGEST_BYTES = 32
 _WORD_BYTES = 16
+_MOST_BYTES = 2 * DRAM_LIMIT
 
 
 @dataclass(frozen=True)
@@ -203,8 +205,8 @@ class Program:
     def load(cls, path: str | os.PathLike[str]) -> Program:
         """Read and check a file; raises ``DeviceProgramError`` naming it."""
         try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except (OSError, DeviceProgramError) as error:
+            return cls.from_bytes(documents.read_bytes(path, _MOST_BYTES))
+        except (OSError, ValueError) as error:
             raise DeviceProgramError(f"{path}: {error}") from error
 
 
