@@ -123,6 +123,7 @@ HYQ_INLINE int64_t hyq_exchange_wide(int64_t value, int mask) {
 
 HYQ_INLINE int hyq_high_product(int a, int b) { return __mulhi(a, b); }
 HYQ_INLINE int hyq_leading_zeros(int64_t value) { return __clzll(value); }
+HYQ_INLINE int hyq_pick(int a, int b, int order) { return __byte_perm(a, b, order); }
 #endif  // HYQ_EMULATED
 
 HYQ_INLINE void hyq_copy_1(signed char* t, const signed char* s) { hyq_copy<1>(t, s); }
@@ -209,6 +210,26 @@ HYQ_INLINE void hyq_write_4(void* p, int a) { *static_cast<int*>(p) = a; }
 HYQ_INLINE void hyq_write_8(void* p, int a, int b) { *static_cast<int2*>(p) = int2{a, b}; }
 HYQ_INLINE void hyq_write_16(void* p, int a, int b, int c, int d) {
   *static_cast<int4*>(p) = int4{a, b, c, d};
+}
+
+// Four words of four bytes, turned.
+HYQ_INLINE void hyq_turn(int* d) {
+  int a = hyq_pick(d[0], d[1], 0x5140), b = hyq_pick(d[2], d[3], 0x5140);
+  int e = hyq_pick(d[0], d[1], 0x7362), f = hyq_pick(d[2], d[3], 0x7362);
+  d[0] = hyq_pick(a, b, 0x5410);
+  d[1] = hyq_pick(a, b, 0x7632);
+  d[2] = hyq_pick(e, f, 0x5410);
+  d[3] = hyq_pick(e, f, 0x7632);
+}
+
+// AT5: the bits of a row's sum, and its multiplier with one division.
+HYQ_INLINE int hyq_row_bits(int sum) { return 64 - hyq_leading_zeros(sum > 1 ? sum : 1); }
+HYQ_INLINE int64_t hyq_row_multiplier(int sum, int multiplier) {
+  int64_t whole = sum > 1 ? sum : 1;
+  return ((static_cast<int64_t>(multiplier) << hyq_row_bits(sum)) + (whole >> 1)) / whole;
+}
+HYQ_INLINE int64_t hyq_shift_wide(int64_t v, int s) {
+  return (v + (static_cast<int64_t>(1) << (s - 1))) >> s;
 }
 
 // Nothing: TVM sees that memory is used from its first to its last element.

@@ -43,7 +43,7 @@ class EmulatedCompiler:
             file = Path(folder) / "kernels.cpp"
             file.write_text(f'#include "{_HERE}/kernels.h"\n{source}\n{entries}\n')
             library = file.with_suffix(".so")
-            _gpp("-O1", "-w", "-fno-strict-aliasing", "-fwrapv", str(file), "-o", str(library))
+            _gpp("-O0", "-w", "-fno-strict-aliasing", "-fwrapv", str(file), "-o", str(library))
             code = library.read_bytes()
         used = {name: Resources(0, 0, 0, 0) for name in kernels}
         return Compiled(arch, code, "", used)

@@ -318,6 +318,15 @@ static inline int __clzll(long long value) { return value ? __builtin_clzll(valu
 static inline int __clz(int value) { return value ? __builtin_clz(value) : 32; }
 static inline int hyq_leading_zeros(long long value) { return __clzll(value); }
 
+static inline int hyq_pick(int a, int b, int order) {
+  unsigned long long both = static_cast<unsigned>(a) | static_cast<unsigned long long>(b) << 32;
+  unsigned picked = 0;
+  for (int i = 0; i < 4; ++i) {
+    picked |= static_cast<unsigned>(both >> 8 * (order >> 4 * i & 7) & 255) << 8 * i;
+  }
+  return static_cast<int>(picked);
+}
+
 struct int2 {
   int x, y;
 };
