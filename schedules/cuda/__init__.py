@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schedules.cuda import attention, default, products
+from schedules.cuda import attention, default, layer_norm, products, softmax
 from schedules.rule import Rule, Tunable
 
 TUNABLE: tuple[Tunable, ...] = ()
@@ -14,4 +14,11 @@ TUNABLE: tuple[Tunable, ...] = ()
 
 def rules(target: Any) -> Sequence[Rule]:
     """The rules that apply to ``target``, a ``tvm.target.Target`` of kind cuda."""
-    return (products.weighted, products.batched, attention.schedule, default.schedule)
+    return (
+        products.weighted,
+        products.batched,
+        attention.schedule,
+        layer_norm.schedule,
+        softmax.schedule,
+        default.schedule,
+    )

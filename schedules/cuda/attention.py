@@ -116,8 +116,8 @@ class Attention:
         bound = self._sizes.depth * 128 * 128
         if (bound * self._multiplier) >> self._shift >= LOGIT_LIMIT:
             return None
-        factors = (np.array([n], np.int64) for n in (bound, self._multiplier, self._shift))
-        return narrow_form(*factors, 0)
+        limit, m, s = (np.array([n], np.int64) for n in (bound, self._multiplier, self._shift))
+        return narrow_form(limit, m, s, 0)
 
     def kernel(self) -> Kernel:
         """The scheduled PrimFunc and its arguments."""

@@ -232,5 +232,54 @@ HYQ_INLINE int64_t hyq_shift_wide(int64_t v, int s) {
   return (v + (static_cast<int64_t>(1) << (s - 1))) >> s;
 }
 
+// LN2, LN3: variance, inverse root and the shift that goes with it.
+HYQ_INLINE int64_t hyq_square(int v) { return static_cast<int64_t>(v) * v; }
+HYQ_INLINE int64_t hyq_norm_variance(int sum, int64_t squares, int count, int64_t epsilon) {
+  int64_t v = squares * count - static_cast<int64_t>(sum) * sum + epsilon;
+  return v > 1 ? v : 1;
+}
+HYQ_INLINE int hyq_norm_zeros(int64_t variance) { return hyq_leading_zeros(variance) & ~1; }
+HYQ_INLINE int hyq_norm_root(int64_t variance) {
+  uint64_t v = (static_cast<uint64_t>(variance) << hyq_norm_zeros(variance)) >> 32;
+  uint64_t square = (static_cast<uint64_t>(1) << 62) / v;
+  uint64_t root = 0;
+#pragma unroll
+  for (int bit = 16; bit >= 0; --bit) {
+    uint64_t candidate = root | (static_cast<uint64_t>(1) << bit);
+    if (candidate * candidate <= square) root = candidate;
+  }
+  return static_cast<int>(root);
+}
+HYQ_INLINE int hyq_norm_shift(int64_t variance) { return 32 - hyq_norm_zeros(variance) / 2; }
+
+// LN3, LN5 without zero point and saturation.
+HYQ_INLINE int64_t hyq_norm_affine(int centred, int root, int shift, int gamma, int64_t beta,
+                                   int scale) {
+  int64_t n = hyq_shift_wide(static_cast<int64_t>(centred) * root, shift);
+  int64_t sum = n * gamma + beta;
+  return scale > 0 ? hyq_shift_wide(sum, scale) : sum;
+}
+
+// SM1: exact over the whole int32 range.
+HYQ_INLINE int hyq_difference(int top, int value, int limit) {
+  unsigned d = static_cast<unsigned>(top) - static_cast<unsigned>(value);
+  return d > static_cast<unsigned>(limit) ? limit : static_cast<int>(d);
+}
+// SM2.
+HYQ_INLINE int hyq_onto_grid(int d, int multiplier, int pre_shift, int shift, int most) {
+  unsigned moved = (static_cast<unsigned>(d) + ((1u << pre_shift) >> 1)) >> pre_shift;
+  int a = moved > static_cast<unsigned>(most) ? most : static_cast<int>(moved);
+  return (a * multiplier + (1 << (shift - 1))) >> shift;
+}
+// SM8.
+HYQ_INLINE int hyq_softmax_multiplier(int total, int shift) {
+  int64_t whole = total;
+  return static_cast<int>(((static_cast<int64_t>(255) << (shift + 16)) + (whole >> 1)) / whole);
+}
+HYQ_INLINE int hyq_softmax_share(int weight, int multiplier, int shift) {
+  unsigned high = (static_cast<unsigned>(weight) * static_cast<unsigned>(multiplier)) >> 16;
+  return static_cast<int>((high + (1u << (shift - 1))) >> shift);
+}
+
 // Nothing: TVM sees that memory is used from its first to its last element.
 HYQ_INLINE void hyq_whole(const void*, const void*) {}

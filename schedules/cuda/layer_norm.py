@@ -1,0 +1,62 @@
+"""LayerNorm, a warp a row: moments by shuffles, one division, everything else in registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyq_tvm.numerics.reference.norm import count_shift
+from schedules.cuda import words
+from schedules.cuda.warp_rows import LANES, WIDEST, Row, guarded, rows
+from schedules.cuda.words import Buffer
+from schedules.rule import Kernel, Workload
+
+
+def schedule(workload: Workload, target: Any) -> Kernel | None:
+    """``layer_norm`` of rows that fit a warp's registers."""
+    if workload.op != "layer_norm":
+        return None
+    count, channels = workload.arguments[0].shape
+    if channels > WIDEST or count_shift(channels):
+        return None
+    name = f"layer_norm_{count}x{channels}"
+
+    def body(x: Buffer, gamma: Buffer, beta: Buffer, out: Buffer) -> None:
+        with rows(count, channels) as row:
+            _row(workload, row, x, gamma, beta, out)
+
+    function = words.prim_func(name, list(workload.arguments), workload.output, body)
+    return Kernel(name, function, (0, 1, 2))
+
+
+def _row(workload: Workload, row: Row, x: Buffer, gamma: Buffer, beta: Buffer, out: Buffer) -> None:
+    params, channels = workload.params, row.length
+    held = words.local(row.shares)
+    for i in range(row.shares):
+        zero = words.const(0)
+        value = guarded(row, i, lambda p: words.cast(x[row.base + p], "int32"), zero)
+        words.store(held, i, value)
+    total, squares = words.local(1), words.local(1, "int64")
+    words.store(total, 0, words.const(0))
+    words.store(squares, 0, words.const(0, "int64"))
+    for i in range(row.shares):
+        words.store(total, 0, total[0] + held[i])
+        wide = words.value("hyq_square", held[i], dtype="int64")
+        words.store(squares, 0, squares[0] + wide)
+    lanes = words.const(LANES)
+    first = words.value("hyq_row_sum", total[0], lanes)
+    second = words.value("hyq_row_sum_wide", squares[0], lanes, dtype="int64")
+    n, epsilon = words.const(channels), words.const(int(params["epsilon"]), "int64")
+    variance = words.value("hyq_norm_variance", first, second, n, epsilon, dtype="int64")
+    root = words.value("hyq_norm_root", variance)
+    shift = words.value("hyq_norm_shift", variance)
+    for i in range(row.shares):
+        position, exists = row.each(i)
+        with words.when(exists):
+            centred = held[i] * n - first
+            wide = words.value(
+                "hyq_norm_affine", centred, root, shift, gamma[position], beta[position],
+                words.const(int(params["shift"])), dtype="int64",
+            )  # fmt: skip
+            moved = wide + words.const(int(params["zero_point"]), "int64")
+            clipped = words.clip(moved, int(params["low"]), int(params["high"]), "int64")
+            words.store(out, row.base + position, words.cast(clipped, str(params["dtype"])))

@@ -1,0 +1,85 @@
+"""The linear softmax, a warp a row: read once, written once, nothing between in memory."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from tvm import tirx
+
+from hyq_tvm.numerics.exponential import (
+    DIFFERENCE_LIMIT,
+    NARROW_LIMIT,
+    exponent_bits,
+    line_offset,
+)
+from schedules.cuda import words
+from schedules.cuda.warp_rows import LANES, WIDEST, Row, guarded, rows
+from schedules.cuda.words import Buffer, Expr
+from schedules.rule import Kernel, Workload
+
+_LOWEST = -(2**31)
+
+
+def schedule(workload: Workload, target: Any) -> Kernel | None:
+    """Kind ``linear_pot`` with uint8 output, of rows that fit a warp's registers."""
+    params = workload.params
+    if workload.op != "softmax" or params["kind"] != "linear_pot":
+        return None
+    shape = workload.output.shape
+    if params.get("output", "uint8") != "uint8" or shape[-1] > WIDEST:
+        return None
+    count, length = prod(shape[:-1]), shape[-1]
+    name = f"softmax_{count}x{length}"
+
+    def body(x: Buffer, *rest: Buffer) -> None:
+        with rows(count, length) as row:
+            _row(row, x, rest[:-1], rest[-1], int(params.get("fraction_bits", 4)))
+
+    function = words.prim_func(name, list(workload.arguments), workload.output, body)
+    return Kernel(name, function, tuple(range(len(workload.arguments))))
+
+
+def _row(row: Row, x: Buffer, steps: tuple[Buffer, ...], out: Buffer, bits: int) -> None:
+    held = words.local(row.shares)
+    top, total = words.local(1), words.local(1)
+    words.store(top, 0, words.const(_LOWEST))
+    words.store(total, 0, words.const(0))
+    for i in range(row.shares):
+        lowest = words.const(_LOWEST)
+        value = guarded(row, i, lambda p: words.cast(x[row.base + p], "int32"), lowest)
+        words.store(held, i, value)
+        words.store(top, 0, tirx.max(top[0], held[i]))
+    highest = words.value("hyq_row_max", top[0], words.const(LANES))
+    factors = tuple(words.bind(step[0]) for step in steps)
+    width = exponent_bits(row.length)
+    for i in range(row.shares):
+        weight = _weight(highest, held[i], factors, bits, width)
+        exists = row.each(i)[1]
+        if exists is not True:
+            weight = tirx.Select(exists, weight, words.const(0))
+        words.store(held, i, weight)
+        words.store(total, 0, total[0] + held[i])
+    whole = words.value("hyq_row_sum", total[0], words.const(LANES))
+    shift = words.bind(words.value("hyq_row_bits", whole) + (6 - width))
+    factor = words.value("hyq_softmax_multiplier", whole, shift)
+    for i in range(row.shares):
+        position, exists = row.each(i)
+        with words.when(exists):
+            share = words.value("hyq_softmax_share", held[i], factor, shift)
+            words.store(out, row.base + position, words.cast(share, "uint8"))
+
+
+def _weight(highest: Expr, value: Expr, steps: tuple[Expr, ...], bits: int, width: int) -> Expr:
+    """SM1 to SM3."""
+    limit = ((width + 1) << bits) - 1
+    d = words.value("hyq_difference", highest, value, words.const(DIFFERENCE_LIMIT))
+    if steps:
+        multiplier, pre_shift, shift = steps
+        most = words.const(NARROW_LIMIT)
+        d = words.value("hyq_onto_grid", d, multiplier, pre_shift, shift, most)
+    d = words.bind(tirx.min(d, words.const(limit)))
+    offset = line_offset(bits)
+    f = d & words.const((1 << bits) - 1)
+    line = (words.const(offset) - f) << words.const(width - offset.bit_length())
+    return words.bind(line >> (d >> words.const(bits)))
