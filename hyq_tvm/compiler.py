@@ -32,6 +32,7 @@ from hyq_tvm.quantization.config import QuantConfig
 from hyq_tvm.quantization.graph import Graph
 from hyq_tvm.quantization.plan import QuantPlan
 from hyq_tvm.quantization.planner import make_plan
+from hyq_tvm.quantization.target_drop import plan_for_drop
 from hyq_tvm.targets import resolve
 from hyq_tvm.targets.backend import option_dict
 from hyq_tvm.targets.vta import VTATarget
@@ -52,6 +53,7 @@ def quantize(
     *,
     plan: QuantPlan | str | os.PathLike[str] | None = None,
     preprocess: Prepare | None = None,
+    target_drop: float | None = None,
     progress: bool = True,
 ) -> tvm.IRModule:
     """Turn a float module into an integer-only one that carries its plan.
@@ -62,6 +64,9 @@ def quantize(
     config: choices (default: ``QuantConfig()``).
     plan: use this plan, or plan file, and calibrate nothing.
     preprocess: picture to float32 [3, height, width], such as ``hyq_tvm.images.Preprocessing``.
+    target_drop: points of top-1 that may be lost, estimated on the first 64 images: tensors and
+        layers get more bits, at the least cost, until that holds. What was raised, and why, is in
+        ``notes["target_drop"]`` of the plan; a warning says when nothing reaches the target.
     progress: show a progress bar on a terminal.
 
     Raises ``UnsupportedModelError``, ``CalibrationError``, ``ConfigError``, ``PlanError`` (a plan
@@ -72,11 +77,16 @@ def quantize(
         raise ConfigError("the module is quantized already: quantize the float module instead")
     if plan is not None and (calibration is not None or config is not None):
         raise ConfigError("a plan holds all choices: give plan=, or calibration= and config=")
+    if plan is not None and target_drop is not None:
+        raise ConfigError("a plan holds all choices: target_drop= makes one from calibration=")
     if plan is None and calibration is None:
         raise CalibrationError("calibration data is missing: give images, or a plan")
     graph = extract_graph(mod)
     if plan is None:
-        made = _calibrated_plan(graph, calibration, config or QuantConfig(), preprocess, progress)
+        batches, total = _batches(graph, calibration, preprocess)
+        made = _calibrated_plan(
+            graph, batches, config or QuantConfig(), target_drop, _Progress(total, progress)
+        )
     else:
         made = _given_plan(graph, plan)
     quantized = quantize_graph(graph, made)
@@ -196,18 +206,32 @@ def _tuning(
     return accelerator.extract(mod, target), lambda: accelerator.cycle_measurer(target)
 
 
+class _Progress:
+    """A bar over calibration images, which then says what else goes on."""
+
+    def __init__(self, total: int | None, show: bool) -> None:
+        self.total = total
+        self.bar = tqdm(
+            total=total, unit="image", desc="calibrating", disable=None if show else True
+        )
+
+    def __call__(self, images: int) -> None:
+        self.bar.update(images)
+        if self.bar.n == self.total:
+            self.bar.set_description("choosing scales")
+
+
 def _calibrated_plan(
-    graph: Graph, calibration: Any, config: QuantConfig, prepare: Prepare | None, show: bool
+    graph: Graph,
+    batches: Iterable[Any],
+    config: QuantConfig,
+    target_drop: float | None,
+    progress: _Progress,
 ) -> QuantPlan:
-    batches, total = _batches(graph, calibration, prepare)
-    with tqdm(total=total, unit="image", desc="calibrating", disable=None if show else True) as bar:
-
-        def advance(images: int) -> None:
-            bar.update(images)
-            if bar.n == total:
-                bar.set_description("choosing scales")
-
-        return make_plan(graph, batches, config, progress=advance)
+    with progress.bar:
+        if target_drop is None:
+            return make_plan(graph, batches, config, progress=progress)
+        return plan_for_drop(graph, batches, config, target_drop, progress)
 
 
 def _batches(

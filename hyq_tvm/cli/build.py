@@ -28,6 +28,12 @@ _OUTPUT = click.Path(path_type=Path)
 @options.model_options
 @options.calibration_options
 @options.preprocessing_options
+@click.option(
+    "--target-drop",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    metavar="POINTS",
+    help="Raise bits, at the least cost, until top-1 is expected to lose no more than that.",
+)
 @click.option("--output", "-o", type=_OUTPUT, default=Path("plan.json"), show_default=True)
 def quantize_command(model: str, output: Path, **values: Any) -> None:
     """Calibrate MODEL and write its plan: every scale, zero point and scaling factor.
@@ -38,13 +44,17 @@ def quantize_command(model: str, output: Path, **values: Any) -> None:
     \b
       hyq-tvm quantize model.pt2 --calibration images/ -o plan.json
       hyq-tvm compile  model.pt2 --plan plan.json -o model.hyq
+      hyq-tvm quantize model.pt2 --calibration images/ --activation-bits 6 --target-drop 0.5
     """
     from hyq_tvm.module_facts import plan_text
 
     quantized = load_quantized(model, values)
     plan = QuantPlan.from_json(plan_text(quantized))
     plan.save(output)
-    Console().print(f"{output}: {len(plan.layers)} layers, {len(plan.tensors)} tensors")
+    console = Console()
+    if "target_drop" in plan.notes:
+        _explain(console, plan.notes["target_drop"])
+    console.print(f"{output}: {len(plan.layers)} layers, {len(plan.tensors)} tensors")
 
 
 @click.command("compile", epilog=options.MODEL_HELP)
@@ -105,7 +115,13 @@ def load_quantized(model: str, values: dict[str, Any]) -> tvm.IRModule:
     if plan is not None:
         return hyq_tvm.quantize(loaded.module, plan=plan)
     images, prepare = _calibration(values, loaded)
-    return hyq_tvm.quantize(loaded.module, images, config, preprocess=prepare)
+    return hyq_tvm.quantize(
+        loaded.module,
+        images,
+        config,
+        preprocess=prepare,
+        target_drop=values.get("target_drop"),
+    )
 
 
 def _load(model: str, values: dict[str, Any]) -> LoadedModel:
@@ -128,6 +144,20 @@ def _plan(values: dict[str, Any]) -> QuantPlan | None:
     if values["calibration"]:
         raise ConfigError("--plan and --calibration exclude each other: a plan is calibrated")
     return QuantPlan.load(values["plan"])
+
+
+def _explain(console: Console, note: dict[str, Any]) -> None:
+    """What a wanted drop made of the plan."""
+    console.print(
+        f"top-1 is expected to lose {note['expected_points']:.2f} points "
+        f"(wanted: at most {note['wanted_points']:g}); "
+        f"{100 * note['changed_answers']:.1f} % of the answers change"
+    )
+    for entry in note["raised"]:
+        console.print(
+            f"  {entry['name']}: {entry['change']}, takes away {100 * entry['noise_share']:.1f} % "
+            f"of the error for {entry['cost_bytes']:.0f} bytes"
+        )
 
 
 def _summarize(executable: Executable, output: Path) -> None:
