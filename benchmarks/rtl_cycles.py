@@ -1,17 +1,22 @@
 """Cycles of the hardware against the cycle model, by kind of instruction and of whole programs.
 
-``python -m benchmarks.rtl_cycles`` runs single instructions of every kind on the core of the
-default architecture, each alone, and prints the model's error.
+``python -m benchmarks.rtl_cycles [models...]`` runs single instructions of every kind on the core
+of the default architecture, each alone, and whole models; it prints the model's errors and writes
+``rtl_cycles.json``. Every integer is compared with the functional simulator's.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import vta_cycles
 from hyq_tvm.vta.arch import DEFAULT, TINY, VTAConfig
 from hyq_tvm.vta.cosim.core import Core
 from hyq_tvm.vta.cycles import cost
@@ -19,11 +24,17 @@ from hyq_tvm.vta.isa import Instruction, encode, encode_uops, instruction
 from hyq_tvm.vta.isa.encoding import decode
 from hyq_tvm.vta.isa.table import ELEMENT_BYTES, FUNCTIONS, MEMORY, STORABLE
 from hyq_tvm.vta.machine import Machine
+from hyq_tvm.vta.profile import profile
+from hyq_tvm.vta.program import Program
+from hyq_tvm.vta.simulator import Simulator
+from hyq_tvm.vta.timing import Timing, time_program
 
 DRAM_BYTES = 1 << 18
 STEPS = (1, 16, 200)
 LENGTHS = (1, 40, 256)
 ROWS = 4
+LAYER_CYCLES = 2000
+"""Layers that take less say little: where one ends and the next begins is a matter of taste."""
 
 
 def single(config: VTAConfig) -> Iterator[tuple[str, Instruction]]:
@@ -104,18 +115,69 @@ def errors(config: VTAConfig) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
+def whole(name: str, config: VTAConfig) -> dict[str, Any]:
+    """A model of ``benchmarks.vta_cycles``: cycles and errors of layers that take long enough.
+
+    Raises ``AssertionError`` where the core computes other integers than the simulator.
+    """
+    program = vta_cycles.measure(name, vta_cycles.quantized(name), config).program
+    rng = np.random.default_rng(0)
+    inputs = {
+        key: rng.integers(-100, 100, place.shape).astype(place.dtype)
+        for key, place in program.places("input").items()
+    }
+    expected = Simulator(config).run(program, inputs).outputs
+    run = Core(config).run(program, inputs)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(run.outputs[key], value)
+    hardware = Timing(run.cycles, 0, config.clock_mhz, run.events)
+    return {"model": name, **compared(program, hardware, time_program(program))}
+
+
+def compared(program: Program, hardware: Timing, model: Timing) -> dict[str, Any]:
+    """Whole cycles, and the model's errors layer by layer."""
+    first = min(event.start for event in hardware.events)
+    pairs = [
+        (ours.name, ours.cycles / theirs.cycles - 1, theirs.cycles)
+        for ours, theirs in zip(profile(program, model), profile(program, hardware), strict=True)
+        if theirs.cycles >= LAYER_CYCLES
+    ]
+    worst = max(pairs, key=lambda pair: abs(pair[1]))
+    weights = sum(cycles for _, _, cycles in pairs)
+    return {
+        "hardware_cycles": hardware.cycles - first,
+        "model_cycles": model.cycles,
+        "error": round(model.cycles / (hardware.cycles - first) - 1, 4),
+        "milliseconds": round((hardware.cycles - first) / hardware.clock_mhz / 1000, 2),
+        "layers": len(pairs),
+        "within_5_percent": sum(abs(error) <= 0.05 for _, error, _ in pairs),
+        "mean_layer_error": round(sum(abs(e) * cycles for _, e, cycles in pairs) / weights, 4),
+        "worst_layer": {"name": worst[0], "error": round(worst[1], 4), "cycles": worst[2]},
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
+    """Print the tables and write the file."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rtl_cycles", description=__doc__.splitlines()[0]
     )
+    parser.add_argument("models", nargs="*", help=f"of {list(vta_cycles.MODELS)}")
     parser.add_argument("--tiny", action="store_true", help="the small architecture")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args(arguments)
+    config = TINY if options.tiny else DEFAULT
     print("| instruction | hardware | model | largest error |\n|---|---|---|---|")
-    for kind, pairs in errors(TINY if options.tiny else DEFAULT).items():
+    kinds = errors(config)
+    for kind, pairs in kinds.items():
         worst = max(pairs, key=lambda pair: abs(pair[1] / pair[0] - 1))
         hardware, model = (", ".join(str(pair[i]) for pair in pairs) for i in (0, 1))
         print(f"| {kind} | {hardware} | {model} | {100 * (worst[1] / worst[0] - 1):+.1f} % |")
+    models = [whole(name, config) for name in options.models]
+    for row in models:
+        print(json.dumps(row))
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kinds": kinds, "models": models}, indent=1)
+    options.out.joinpath("rtl_cycles.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

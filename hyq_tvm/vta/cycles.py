@@ -35,7 +35,7 @@ PROBABILITY_PIPELINE = 7
 """What the third pass adds."""
 DIVIDER = 34
 STEP_CYCLES = {"RECIPROCAL": DIVIDER + 3, "ROOT": 24}
-"""Steps that are not pipelined. All these numbers are those of the hardware (docs/rtl.md)."""
+"""Steps that are not pipelined. All these numbers are those of the hardware (docs/fpga.md)."""
 
 _PROBABILITIES = frozenset(RESULT[name] for name in ("UINT8", "LOG2", "GRID"))
 
