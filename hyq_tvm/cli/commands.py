@@ -16,6 +16,7 @@ _HOMES = {
     "run": "hyq_tvm.cli.use",
     "eval": "hyq_tvm.cli.evaluate",
     "inspect": "hyq_tvm.cli.inspection",
+    "report": "hyq_tvm.cli.report",
     "demo": "hyq_tvm.cli.demonstration",
 }
 
@@ -27,6 +28,7 @@ _SUMMARIES = {
     "run": "Run an executable on images or arrays.",
     "eval": "Measure accuracy on labelled images, against the float model too.",
     "inspect": "Show an executable or a plan, layer by layer.",
+    "report": "Write one HTML page about an executable.",
     "demo": "Quantize, compile and run an embedded model; needs no download.",
 }
 

@@ -96,8 +96,33 @@ class SoftmaxCurve:
 
 
 @dataclass(frozen=True)
+class OperatorTime:
+    """All calls of one kind of operator in one run."""
+
+    name: str
+    calls: int
+    microseconds: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that lies on the page itself; ``data_uri`` begins with ``data:``."""
+
+    title: str
+    data_uri: str
+
+    def __post_init__(self) -> None:
+        if not self.data_uri.startswith("data:image/"):
+            raise ValueError(f"{self.title}: a page loads nothing, give a data: URI")
+
+
+@dataclass(frozen=True)
 class Report:
-    """All sections of a report; an empty one is left out. ``facts``: versions, dates, options."""
+    """All sections of a report; an empty one is left out.
+
+    results: tables at the top. tables, pictures: what else was measured, further down. facts:
+    versions, dates, options.
+    """
 
     title: str
     cards: Sequence[Card] = ()
@@ -106,6 +131,9 @@ class Report:
     ranges: Sequence[ChannelRanges] = ()
     softmax: Sequence[SoftmaxCurve] = ()
     facts: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    times: Sequence[OperatorTime] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
     lead: str = ""
 
 

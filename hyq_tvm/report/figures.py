@@ -26,7 +26,7 @@ _ROLES = {
     WARN: "var(--warn)",
     **{color: f"var(--series-{i})" for i, color in enumerate(SERIES, 1)},
 }
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
     "text.color": TEXT,
@@ -53,8 +53,8 @@ _WORST = 3
 
 def channel_ranges(ranges: ChannelRanges) -> str:
     """Bars of the largest magnitude per channel, before above, after below, on one scale."""
-    with rc_context(_STYLE):
-        figure, axes = _figure(3.0, rows=2)
+    with rc_context(STYLE):
+        figure, axes = new_figure(3.0, rows=2)
         pairs = ((ranges.before, "before", SERIES[1]), (ranges.after, "after", SERIES[0]))
         for axis, (values, moment, color) in zip(axes, pairs, strict=True):
             axis.bar(range(len(values)), values, width=0.85, color=color)
@@ -62,13 +62,13 @@ def channel_ranges(ranges: ChannelRanges) -> str:
             axis.set_ylabel("|x| max")
             axis.margins(x=0.01)
         axes[1].set_xlabel("channel")
-        return _svg(figure, f"channels of {ranges.name}")
+        return as_svg(figure, f"channels of {ranges.name}")
 
 
 def softmax_errors(curves: Sequence[SoftmaxCurve]) -> str:
     """Largest |dp| of each softmax kind over the scale of the logits, both logarithmic."""
-    with rc_context(_STYLE):
-        figure, (axis,) = _figure(3.0)
+    with rc_context(STYLE):
+        figure, (axis,) = new_figure(3.0)
         for i, curve in enumerate(curves):
             axis.plot(
                 curve.scales,
@@ -83,7 +83,7 @@ def softmax_errors(curves: Sequence[SoftmaxCurve]) -> str:
         axis.axhline(SOFTMAX_BOUND, color=WARN, linestyle="--", linewidth=1)
         axis.set(xscale="log", yscale="log", xlabel="scale of the logits", ylabel="largest |Δp|")
         axis.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-        return _svg(figure, "softmax")
+        return as_svg(figure, "softmax")
 
 
 def sqnr_waterfall(layers: Sequence[LayerRow]) -> str:
@@ -94,8 +94,8 @@ def sqnr_waterfall(layers: Sequence[LayerRow]) -> str:
         if row.sqnr_db is not None and math.isfinite(row.sqnr_db)
     ]
     worst = {i for i, _, _ in sorted(known, key=lambda item: item[2])[:_WORST]}
-    with rc_context(_STYLE):
-        figure, (axis,) = _figure(3.0)
+    with rc_context(STYLE):
+        figure, (axis,) = new_figure(3.0)
         axis.bar(
             [i for i, _, _ in known],
             [value for _, _, value in known],
@@ -106,7 +106,7 @@ def sqnr_waterfall(layers: Sequence[LayerRow]) -> str:
         axis.margins(x=0.01)
         named = [f"{number(value)} dB  #{i} {row.name}" for i, row, value in known if i in worst]
         axis.set_title("lowest:\n" + "\n".join(named), color=WARN, fontsize=8)
-        return _svg(figure, "sqnr")
+        return as_svg(figure, "sqnr")
 
 
 def _peakiness(values: Sequence[float]) -> float:
@@ -114,14 +114,15 @@ def _peakiness(values: Sequence[float]) -> float:
     return max(values) / middle if middle > 0 else float("inf")
 
 
-def _figure(height: float, rows: int = 1) -> tuple[Figure, list[Any]]:
+def new_figure(height: float, rows: int = 1) -> tuple[Figure, list[Any]]:
+    """An empty figure ``height`` inches high with ``rows`` axes above each other."""
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     grid = figure.subplots(rows, 1, sharex=True, sharey=True, squeeze=False)
     return figure, [axis for (axis,) in grid]
 
 
-def _svg(figure: Figure, key: str) -> str:
-    """``key`` makes the figure's identifiers unique on the page, and the same in every run."""
+def as_svg(figure: Figure, key: str) -> str:
+    """SVG text. ``key`` makes identifiers unique on the page, and the same in every run."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with rc_context({"svg.hashsalt": key}):

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hyq_tvm.report import figures
+from hyq_tvm.report import bars, figures, overview
 from hyq_tvm.report.data import Report, number, scale_text, tenths
 
 
@@ -26,11 +26,18 @@ def render(report: Report) -> str:
     environment.filters["tenths"] = tenths
     environment.filters["scale"] = scale_text
     has_sqnr = any(row.sqnr_db is not None for row in report.layers)
+    has_margin = any(row.margin_bits is not None for row in report.layers)
+    has_alpha = any(row.alpha for row in report.layers)
     return environment.get_template("template.html.j2").render(
         report=report,
         ranges=[(r.name, Markup(figures.channel_ranges(r))) for r in report.ranges],
         softmax=Markup(figures.softmax_errors(report.softmax)) if report.softmax else "",
         waterfall=Markup(figures.sqnr_waterfall(report.layers)) if has_sqnr else "",
+        margins=Markup(bars.margins(report.layers)) if has_margin else "",
+        alphas=Markup(bars.alpha_spread(report.layers)) if has_alpha else "",
+        times=Markup(bars.operator_times(report.times)) if report.times else "",
+        overview=Markup(overview.overview(report.layers)) if report.layers else "",
+        legend=overview.legend(report.layers),
     )
 
 

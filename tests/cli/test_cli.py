@@ -81,7 +81,7 @@ def small(tmp_path_factory):
 def test_help_is_there_for_every_command(hyq):
     code, out, _ = hyq("--help")
     assert code == 0
-    for command in ("quantize", "compile", "run", "eval", "inspect", "demo"):
+    for command in ("quantize", "compile", "run", "eval", "inspect", "report", "demo"):
         assert command in out
         code, text, _ = hyq(command, "--help")
         assert code == 0
@@ -218,6 +218,23 @@ def test_inspect_measures_noise_against_the_float_model(hyq, work, compiled):
         margins = {row[0].strip(): row[9].strip() for row in rows}
         assert float(noise["head:wide"]) > 20
         assert 0 < float(margins["head:wide"]) < 31
+
+
+def test_a_report_is_one_page(hyq, work, compiled, tmp_path):
+    (tmp_path / "peers.md").write_text("# Peers\n\n| runtime | ms |\n|---|---|\n| other | 2.5 |\n")
+    arguments = ("--model", work / "model.pt2", "--data", work / "images", "--images", 2)
+    page = tmp_path / "page.html"
+    code, out, err = hyq(
+        "report", compiled, *arguments, "--attach", tmp_path / "peers.md", "-o", page
+    )
+    assert code == 0, err
+    assert "page.html" in out
+    text = page.read_text(encoding="utf-8")
+    for piece in ("Latency by operator", "conv2d (", "Peers", "Signal to noise at the end", "head"):
+        assert piece in text
+    code, _, err = hyq("report", compiled, *arguments, "--attach", work / "model.pt2", "-o", page)
+    assert code == 2
+    assert "attach .md" in err
 
 
 def test_inspect_shows_a_plan(hyq, compiled):

@@ -7,6 +7,8 @@ from hyq_tvm.report import (
     Card,
     ChannelRanges,
     LayerRow,
+    OperatorTime,
+    Picture,
     Report,
     SoftmaxCurve,
     Table,
@@ -36,6 +38,9 @@ FULL = Report(
     ),
     softmax=(SoftmaxCurve("linear_pot", (0.01, 0.1, 1.0), (0.012, 0.014, 0.0)),),
     facts=(("apache-tvm", "0.27.0"),),
+    times=(OperatorTime("conv2d", 12, 340.5), OperatorTime("dense", 3, 20.0)),
+    tables=(Table("Peers", ("runtime", "ms"), (("other", "2.5"),)),),
+    pictures=(Picture("Cycle timeline", "data:image/svg+xml;base64,PHN2Zy8+"),),
 )
 
 
@@ -52,7 +57,8 @@ class Checker(HTMLParser):
         self.tags.append(tag)
         found = dict(attrs)
         self.ids += [found["id"]] if "id" in found else []
-        self.loads += [v for k, v in attrs if k in ("src", "href", "action", "poster", "srcset")]
+        self.loads += [v for k, v in attrs if k in ("href", "action", "poster", "srcset")]
+        self.loads += [v for k, v in attrs if k == "src" and not v.startswith("data:image/")]
         self.loads += [v for k, v in attrs if k == "xlink:href" and not v.startswith("#")]
         if tag not in self.VOID:
             self.open.append(tag)
@@ -77,10 +83,13 @@ def test_every_section_is_there():
     text = render(FULL)
     for piece in (
         "All sections", "A lead.", "99.1 %", "a note", "stem.conv", "linear_pot", "apache-tvm",
-        "Where precision goes", "before and after distribution scaling", "prefers-color-scheme",
+        "Where precision and time go", "before and after distribution scaling",
+        "prefers-color-scheme",
+        "The model", "Spare bits of the accumulators", "Spread of the scaling factors",
+        "Latency by operator", "Peers", "Cycle timeline", "1 convolution",
     ):  # fmt: skip
         assert piece in text
-    assert checked(text).tags.count("svg") == 4
+    assert checked(text).tags.count("svg") == 8
 
 
 def test_the_page_is_well_formed_and_loads_nothing():
@@ -133,7 +142,14 @@ def test_the_same_report_gives_the_same_bytes():
 
 
 def test_unknown_figures_show_as_dashes_and_sort_last():
-    row = next(r for r in render(FULL).split("<tr>") if "block.add" in r)
+    row = next(
+        r
+        for r in render(FULL).split("<tr>")
+        if r.count("block.add")
+        and "sticky" not in r
+        and "<th scope" in r
+        and 'title="block.add"' in r
+    )
     assert 'data-value="">–' in row
     assert "None" not in row
 
@@ -173,6 +189,8 @@ def test_malformed_data_is_refused():
         ChannelRanges("x", (1.0, 2.0), (1.0,))
     with pytest.raises(ValueError, match="0 channels"):
         ChannelRanges("x", (), ())
+    with pytest.raises(ValueError, match="loads nothing"):
+        Picture("x", "https://example.org/x.png")
     with pytest.raises(ValueError, match="1 scales, 0 errors"):
         SoftmaxCurve("linear", (1.0,), ())
 
