@@ -34,6 +34,9 @@ ATTENTION_SLICES = 16
 ATTENTION_QUERIES = 64
 """Most queries kept of each slice."""
 
+LEAST_ENERGY = 1e-12
+"""Of the outputs: some models give nothing but zeros on the calibration data."""
+
 KEPT_RUNS = 16
 """Images kept for comparing whole quantized models."""
 
@@ -193,7 +196,7 @@ class _Collector:
     def finish(self) -> Statistics:
         """The statistics, sums turned into means over images."""
         found = self.statistics
-        found.energy, found.images = self.energy / self.images, self.images
+        found.energy, found.images = max(self.energy / self.images, LEAST_ENERGY), self.images
         found.squares = {key: total / self.images for key, total in found.squares.items()}
         found.sums = {name: total / self.images for name, total in found.sums.items()}
         found.weights = {name: total / self.images for name, total in found.weights.items()}

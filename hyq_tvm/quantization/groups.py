@@ -108,6 +108,10 @@ class Structure:
             name: reads - ALWAYS_WIDE - (WIDE_WHERE_POSSIBLE if name in wide else frozenset())
             for name, reads in self.reads.items()
         }
+        for node in self.graph:
+            # A sum that nothing reads but a clamp is stored all the same.
+            if node.op == "add" and not self.reads[node.name] and node.name not in wide:
+                found[node.name] = frozenset({"value"})
         for node in reversed(list(self.graph)):
             # A move may be outside of its source's stream: then the source has both grids.
             for name in node.inputs if node.op in TRANSPARENT else ():

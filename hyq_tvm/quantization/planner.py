@@ -139,7 +139,7 @@ class Planner:
         found = {}
         for segment in segments(self.graph, stream, self._peak):
             peak = max(self._peak(name) for name in segment)
-            scale = float(max(peak, 1e-30) * headroom / WIDE_MAX)
+            scale = float((max(peak, 1e-30) if peak else 1.0) * headroom / WIDE_MAX)
             plan = TensorPlan((scale,), 0, WIDE_BITS, True, "minmax", *self._range(segment))
             found.update({name + WIDE: plan for name in segment})
         return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -205,9 +206,21 @@ def lower_reduce_sum(context: Context, operation: Operation) -> None:
     source, output = context.tensor(x), context.output(operation)
     outer, inner = prod(x.shape[: axes[0]]), prod(x.shape[axes[-1] + 1 :])
     if inner == 1 and count > 1 and axes[-1] == len(x.shape) - 1:
+        if _factors(params["epilogue"], rest) > 1:
+            raise UnsupportedModelError(f"{operation.layer}: sums of rows with a scale each")
         _sum_rows(context, source, output, epilogue, (outer, count))
     else:
         _sum_columns(context, source, output, epilogue, (outer, count, inner))
+
+
+def _factors(stages: Sequence[Mapping[str, Any]], arguments: Sequence[Argument]) -> int:
+    """The most multipliers that a stage has: along the output's last axis, here the rows."""
+    left, most = list(arguments), 1
+    for stage in stages:
+        if stage["kind"] == "requantize":
+            most = max(most, prod(left[0].shape))
+        del left[: 2 if stage["kind"] == "requantize" else 1]
+    return most
 
 
 def _sum_columns(
