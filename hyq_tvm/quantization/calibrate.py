@@ -18,8 +18,8 @@ from tqdm import tqdm
 from hyq_tvm.errors import CalibrationError, UnsupportedModelError
 from hyq_tvm.quantization.demand import direct_readers
 from hyq_tvm.quantization.graph import Graph, Node
-from hyq_tvm.quantization.sensitivity import NARROW, VALUE, WEIGHT, GradientPass
-from hyq_tvm.quantization.statistics import RowSample, TensorStatistics
+from hyq_tvm.quantization.sensitivity import BIAS, NARROW, VALUE, WEIGHT, GradientPass
+from hyq_tvm.quantization.statistics import RowSample, TensorStatistics, WeightSquares
 
 Float = NDArray[np.float32]
 ExecutorFactory = Callable[[Graph], Any]
@@ -59,16 +59,16 @@ class Statistics:
     tensors: of every tensor that an operator reads. rows: the same tensors -> sampled rows [n, C].
     gradients: of the same rows, through narrow reads. sums: [C], the squared sum of a channel's
     gradients over an image, mean over images. weights: conv2d or dense node -> squared gradients
-    of its weight, mean over images. attention: node -> sampled slices. squares: (tensor, way) ->
-    sum over an image of its squared gradients, mean over images. inputs: runs of the model's
-    input. energy: of the outputs, mean over images.
+    of its weight and bias, mean over images. attention: node -> sampled slices. squares: (tensor,
+    way) -> sum over an image of its squared gradients, mean over images. inputs: runs of the
+    model's input. energy: of the outputs, mean over images.
     """
 
     tensors: dict[str, TensorStatistics] = field(default_factory=dict)
     rows: dict[str, RowSample] = field(default_factory=dict)
     gradients: dict[str, RowSample] = field(default_factory=dict)
     sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    weights: dict[str, WeightSquares] = field(default_factory=dict)
     attention: dict[str, AttentionSample] = field(default_factory=dict)
     squares: dict[tuple[str, str], float] = field(default_factory=dict)
     energy: float = 0.0
@@ -166,6 +166,7 @@ class _Collector:
         self.graph, self.seed = graph, seed
         self.statistics = Statistics()
         self.run_number, self.images, self.energy = 0, 0, 0.0
+        self.weight_gradient = np.zeros(0, np.float32)
         self.readers = direct_readers(graph)
         self.wanted = {n for n in graph.nodes if self.readers[n] or n in graph.outputs}
         self.wanted |= {n.name for n in graph if n.op == "add"}
@@ -199,7 +200,8 @@ class _Collector:
         found.energy, found.images = max(self.energy / self.images, LEAST_ENERGY), self.images
         found.squares = {key: total / self.images for key, total in found.squares.items()}
         found.sums = {name: total / self.images for name, total in found.sums.items()}
-        found.weights = {name: total / self.images for name, total in found.weights.items()}
+        for squares in found.weights.values():
+            squares.finish(self.images)
         return found
 
     def see_tensor(self, name: str, tensor: Any) -> None:
@@ -226,8 +228,10 @@ class _Collector:
             sums = values.reshape(-1, values.shape[-1]).sum(axis=0, dtype=np.float64) ** 2
             self.statistics.sums[name] = self.statistics.sums.get(name, 0.0) + sums
         elif way == WEIGHT:
-            weights = np.square(values, dtype=np.float64)
-            self.statistics.weights[name] = self.statistics.weights.get(name, 0.0) + weights
+            self.weight_gradient = values.copy()
+        elif way == BIAS:
+            known = self.statistics.weights.setdefault(name, WeightSquares())
+            known.add(self.weight_gradient, values)
         elif way == VALUE and self.graph[name].op == "attention":
             self._offer_slices(self.graph[name], "gradient", values)
 

@@ -34,6 +34,8 @@ class QuantConfig:
     residual_bits: 8, 16 or ``"auto"``: the width of tensors that residual adds carry.
     softmax_weight_bits: 8, 16 or ``"auto"``: the width of the unnormalised softmax weights.
     table_bits: 8, 12 or ``"auto"``: the width of the input of an activation table.
+    bias_correction: whether biases may make up for the mean error of rounding their layer's input
+        and weights; done where a simulation of the model on calibration images gains from it.
     percentile: the two-sided percentile that the percentile observer keeps, in (50, 100].
     samples: rows of each layer's input kept for observers and scaling (bounds memory).
     seed: seeds every random choice.
@@ -52,6 +54,7 @@ class QuantConfig:
     residual_bits: int | str = "auto"
     softmax_weight_bits: int | str = "auto"
     table_bits: int | str = "auto"
+    bias_correction: bool = True
     percentile: float = 99.99
     samples: int = 2048
     seed: int = 0
@@ -68,6 +71,7 @@ class QuantConfig:
             ("residual_bits", ("auto", 8, 16)),
             ("softmax_weight_bits", ("auto", 8, 16)),
             ("table_bits", ("auto", 8, 12)),
+            ("bias_correction", (False, True)),
         )
         for name, allowed in choices:
             if getattr(self, name) not in allowed:

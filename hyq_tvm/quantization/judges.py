@@ -63,7 +63,8 @@ class TensorJudge:
 
     rows, gradients: [n, C] of ``seen`` ones. extremes: [2, C]. sums: [C], the squared sum of a
     channel's gradients over an image: what a constant shift of the channel costs. positions: rows
-    in an image. energy: of the model's output. classes: of the channels [C].
+    in an image. energy: of the model's output. classes: of the channels [C]. corrected: whether
+    the readers' biases make up for a constant shift of a channel.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class TensorJudge:
         seen: int,
         positions: float,
         energy: float,
+        corrected: bool = False,
     ) -> None:
         self.columns = torch.from_numpy(np.asarray(classes)).long()
+        self.corrected = corrected
         squares = np.square(gradients)
         weights = OWN * squares + (1 - OWN) * squares.mean(axis=0, keepdims=True)
         weights = weights * np.float32(positions / energy)
@@ -100,10 +103,13 @@ class TensorJudge:
         """The error, differentiable in ``steps`` [classes] float32."""
         columns = steps[self.columns][None]
         error = LearnedGrid.apply(self.x[part], columns, levels) - self.x[part]
+        shift = error.mean(dim=1, keepdim=True)
+        if self.corrected:
+            error, shift = error - shift, torch.zeros_like(shift)
         spread = (error.square() * self.weights[part]).sum() / error.shape[1]
         rare = LearnedGrid.apply(self.extremes, columns, levels) - self.extremes
         spread = spread + (rare.square() * self.rarity).sum()
-        return spread + SHIFT * (error.mean(dim=1).square() * self.sums).sum()
+        return spread + SHIFT * (shift[:, 0].square() * self.sums).sum()
 
     def error(self, steps: Steps, levels: Levels) -> float:
         """On all rows."""

@@ -82,6 +82,7 @@ class LayerPlan:
     op: the operator in the canonical graph. exclude: computed in float.
     alpha: per input channel factors of distribution scaling, already part of the input
     tensor's ``scale``; empty means none. alpha_cost: "free" or what it costs at run time.
+    bias_shift: per output channel, what is added to the float bias; empty means nothing.
     softmax, softmax_weight_bits, softmax_fraction_bits: kind, width of the unnormalised
     weights and F of the power-of-two grid, of attention and softmax operators;
     softmax_logit_scale: the 8-bit logits' scale, which the kind ``"hyq"`` alone needs.
@@ -92,6 +93,7 @@ class LayerPlan:
     exclude: bool = False
     alpha: tuple[float, ...] = ()
     alpha_cost: str = ""
+    bias_shift: tuple[float, ...] = ()
     softmax: str = ""
     softmax_weight_bits: int = 8
     softmax_fraction_bits: int = 4
@@ -111,6 +113,8 @@ class LayerPlan:
                 raise PlanError(f"{name}={value!r}: choose one of {list(allowed)}")
         if not all(_is_number(a) and a > 0 for a in self.alpha):
             raise PlanError("alpha: factors are finite and positive")
+        if not all(map(_is_number, self.bias_shift)):
+            raise PlanError("bias_shift: numbers are finite")
         if not _is_number(self.softmax_logit_scale) or self.softmax_logit_scale < 0:
             raise PlanError(
                 f"softmax_logit_scale={self.softmax_logit_scale!r}: a scale is positive"
@@ -124,6 +128,7 @@ class QuantPlan:
     """Grids by tensor name (``name`` and perhaps ``name:wide``), decisions by node name.
 
     notes: ``predicted_sqnr_db``, signal to noise of the outputs by the planner's linear estimate,
+    ``simulated_sqnr_db``, the same by simulating the model on images that calibration kept,
     and ``softmax_max_dp``, operator -> the greatest error of a probability on calibration data.
     """
 
@@ -213,6 +218,7 @@ def _tensor(name: str, data: Mapping[str, Any]) -> TensorPlan:
 
 def _layer(name: str, data: Mapping[str, Any]) -> LayerPlan:
     try:
-        return LayerPlan(**{**data, "alpha": tuple(float(a) for a in data.get("alpha", ()))})
+        lists = {key: tuple(map(float, data.get(key, ()))) for key in ("alpha", "bias_shift")}
+        return LayerPlan(**{**data, **lists})
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise PlanError(f"layer {name!r}: {error}") from error

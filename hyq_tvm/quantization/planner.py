@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from hyq_tvm.errors import CalibrationError
 from hyq_tvm.quantization import distribution_scaling as scaling
+from hyq_tvm.quantization.bias_correction import bias_shift
 from hyq_tvm.quantization.calibrate import ExecutorFactory, Statistics, collect
 from hyq_tvm.quantization.choose import attention_sample, choose, softmax_errors
 from hyq_tvm.quantization.config import QuantConfig
@@ -21,6 +25,7 @@ from hyq_tvm.quantization.groups import Choices, Group, Structure
 from hyq_tvm.quantization.overrides import check_overrides, layer_option, override_of
 from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan, TensorPlan
 from hyq_tvm.quantization.segments import segments
+from hyq_tvm.quantization.selection import best_of, with_and_without_shifts
 from hyq_tvm.quantization.solver import GroupSolver, Solution
 
 WIDE_BITS = 16
@@ -55,6 +60,7 @@ class Planner:
         for stream in self.structure.streams:
             if stream.name in choices.wide:
                 tensors.update(self._wide(stream))
+        layers.update(self._corrected(layers, tensors))
         softmax = softmax_errors(self.statistics, self.graph, layers)
         noise += sum(error.noise for error in softmax.values())
         notes = {
@@ -62,6 +68,20 @@ class Planner:
             "softmax_max_dp": {name: round(e.largest, 5) for name, e in softmax.items()},
         }
         return QuantPlan(self.config, self.graph.fingerprint(), tensors, layers, notes)
+
+    def _corrected(
+        self, layers: Mapping[str, LayerPlan], tensors: Mapping[str, TensorPlan]
+    ) -> dict[str, LayerPlan]:
+        """The convolutions and linear layers whose biases make up for rounding."""
+        found, rows = {}, self.statistics.rows
+        for name, layer in layers.items() if self.config.bias_correction else ():
+            node = self.graph[name]
+            source = node.inputs[0]
+            if node.op not in ("conv2d", "dense") or layer.exclude or source not in rows:
+                continue
+            shift = bias_shift(node, rows[source].rows, tensors[source], layer.weight_bits)
+            found[name] = replace(layer, bias_shift=shift)
+        return found
 
     def solve(self, group: Group, choices: Choices) -> Solution:
         """The group's grid."""
@@ -206,8 +226,19 @@ def plan_from_statistics(graph: Graph, statistics: Statistics, config: QuantConf
     # Choosing solves every group many times: learning waits until the choice is made.
     quick = replace(config, scaling="smoothquant") if config.scaling == "qads" else config
     with _one_thread():
-        choices = choose(Planner(graph, statistics, quick))
-        return Planner(graph, statistics, config).plan(choices)
+        planner = Planner(graph, statistics, quick)
+        choices = choose(planner)
+        plans = [Planner(graph, statistics, config).plan(choices)]
+        if quick != config:
+            plans.append(replace(planner.plan(choices), config=config))
+        plans = [variant for plan in plans for variant in with_and_without_shifts(plan)]
+        return best_of(graph, plans, _kept_runs(statistics))
+
+
+def _kept_runs(statistics: Statistics) -> NDArray[np.float32]:
+    if statistics.inputs is None:
+        raise CalibrationError("the calibration data is empty: give at least one image")
+    return statistics.inputs.rows
 
 
 @contextmanager

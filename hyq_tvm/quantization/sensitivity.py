@@ -31,6 +31,8 @@ STREAM = "stream"
 """The part through operators that read the wide grid where there is one."""
 WEIGHT = "weight"
 """The gradient of a conv2d's or dense's weight, under the node's name."""
+BIAS = "bias"
+"""The gradient of its bias, right after the weight's."""
 
 Receive = Callable[[str, str, Tensor], None]
 
@@ -46,7 +48,8 @@ class GradientPass:
         }
         self.layers = [node.name for node in graph if node.op in ("conv2d", "dense")]
         for name in self.layers:
-            self.weights[name]["weight"].requires_grad_()
+            for parameter in (WEIGHT, BIAS):
+                self.weights[name][parameter].requires_grad_()
 
     def run(self, number: int, x: Any, receive: Receive) -> float:
         """One run: ``receive(name, way, gradient)`` for every gradient there is.
@@ -61,10 +64,11 @@ class GradientPass:
                 [(y * s).sum() for y, s in zip(outputs, signs, strict=True)]
             ).sum().backward()
         for name in self.layers:
-            weight = self.weights[name]["weight"]
-            if weight.grad is not None:
-                receive(name, WEIGHT, weight.grad)
-                weight.grad = None
+            for way in (WEIGHT, BIAS):
+                parameter = self.weights[name][way]
+                if parameter.grad is not None:
+                    receive(name, way, parameter.grad)
+                    parameter.grad = None
         return float(sum(float(y.detach().square().sum()) for y in outputs))
 
     def _forward(self, x: Any, receive: Receive) -> list[Tensor]:

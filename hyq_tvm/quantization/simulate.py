@@ -87,7 +87,10 @@ class Simulator:
         columns = gemm.grouped_channels(node, steps)
         weight = weight_on_grid(gemm.grouped_weight(node), columns, bits)
         shape = node.params["weight"].shape
-        return node.with_(params={**node.params, "weight": weight.reshape(shape).numpy()})
+        rounded = {**node.params, "weight": weight.reshape(shape).numpy()}
+        if layer and layer.bias_shift:
+            rounded["bias"] = node.params["bias"] + np.asarray(layer.bias_shift, np.float32)
+        return node.with_(params=rounded)
 
     def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
         layer = self.plan.layers.get(node.name)

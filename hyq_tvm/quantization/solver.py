@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hyq_tvm.numerics.qparams import choose_qparams, integer_range
 from hyq_tvm.quantization import distribution_scaling as scaling
+from hyq_tvm.quantization.bias_correction import column_means
 from hyq_tvm.quantization.calibrate import Statistics
 from hyq_tvm.quantization.config import QuantConfig
 from hyq_tvm.quantization.demand import reads_wide_where_possible
@@ -103,13 +104,18 @@ class GroupSolver:
             seen=rows.seen,
             positions=rows.seen / seen.images,
             energy=seen.energy,
+            corrected=self.config.bias_correction
+            and all(node.op in ("conv2d", "dense") for node, t in group.readers if t == name),
         )
 
     def _reader_judges(self, group: Group, node: Node, name: str) -> list[Judge]:
         seen, classes = self.statistics, group.classes[name]
         if node.op in ("conv2d", "dense"):
             bits = layer_option(self.config, node.name, "weight_bits", self.config.weight_bits)
-            return [WeightJudge(node, seen.weights[node.name], classes, bits, seen.energy)]
+            squares = seen.weights[node.name].weight
+            if self.config.bias_correction and name in seen.rows:
+                squares = seen.weights[node.name].centered(column_means(node, seen.rows[name].rows))
+            return [WeightJudge(node, squares, classes, bits, seen.energy)]
         if node.op == "unary":
             weight = seen.squares.get((node.name, VALUE), 0.0) / seen.energy
         elif reads_wide_where_possible(node):

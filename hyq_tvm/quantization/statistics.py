@@ -147,3 +147,33 @@ class TensorStatistics:
     def high(self) -> float:
         """Greatest value."""
         return float(self.channel_high.max())
+
+
+class WeightSquares:
+    """Squared gradients of one layer's weight, with or without the mean of its input.
+
+    With x' = x - mean the gradient of weight w[o, k] is g[o, k] - b[o] * mean[k], b the bias's: its
+    square is known for any mean from three sums, so that the mean may be known last.
+    """
+
+    def __init__(self) -> None:
+        self.weight: Any = 0.0
+        self.product: Any = 0.0
+        self.bias: Any = 0.0
+
+    def add(self, weight: Float, bias: Float) -> None:
+        """The gradients of one run: weight [O, ...], bias [O]."""
+        across = bias.reshape(-1, *[1] * (weight.ndim - 1))
+        self.weight = self.weight + np.square(weight)
+        self.product = self.product + weight * across
+        self.bias = self.bias + np.square(across)
+
+    def finish(self, images: int) -> None:
+        """Sums become means over images."""
+        for name in ("weight", "product", "bias"):
+            setattr(self, name, getattr(self, name) / np.float32(images))
+
+    def centered(self, mean: Float) -> Float:
+        """What is left when the input's mean (broadcasts against the weight) does no harm."""
+        left = self.weight - 2 * mean * self.product + np.square(mean) * self.bias
+        return np.asarray(np.maximum(left, 0.0), np.float32)

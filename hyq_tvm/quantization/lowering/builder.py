@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hyq_tvm.errors import PlanError
 from hyq_tvm.quantization.graph import Graph, Node
@@ -41,6 +42,16 @@ class ProgramBuilder:
     def layer(self, node: Node) -> LayerPlan:
         """The plan's decisions about a node (defaults where it has none)."""
         return self.plan.layers.get(node.name, LayerPlan(op=node.op))
+
+    def bias(self, node: Node) -> NDArray[np.float64]:
+        """The float bias with what the plan adds; raises ``PlanError`` when that does not fit."""
+        bias = node.params["bias"].astype(np.float64)
+        shift = self.layer(node).bias_shift
+        if len(shift) not in (0, len(bias)):
+            raise PlanError(
+                f"layer {node.name!r}: bias_shift has {len(shift)} numbers for {len(bias)} channels"
+            )
+        return bias + np.asarray(shift) if shift else bias
 
     def has_grid(self, name: str, version: str) -> bool:
         """Whether the plan gives the tensor this version."""

@@ -85,7 +85,7 @@ def _weights(
     """
     step = float(grid.scale.max())
     weight = node.params["weight"].astype(np.float64) * (scales / step)
-    bias = node.params["bias"].astype(np.float64)
+    bias = builder.bias(node)
     floor = np.abs(bias) / (step * BIAS_LIMIT)
     integers, weight_scale = quantize_weight(weight, builder.layer(node).weight_bits, 0, floor)
     factor = step * weight_scale
