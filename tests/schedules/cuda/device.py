@@ -14,8 +14,7 @@ import tvm
 
 from hyq_tvm import cuda_device
 from hyq_tvm.errors import TargetError
-from hyq_tvm.targets import cuda_toolchain
-from hyq_tvm.targets.cuda import emitted_source
+from hyq_tvm.targets import cuda, cuda_toolchain
 from hyq_tvm.targets.cuda_toolchain import Compiled
 from schedules.application import choose
 from schedules.cuda import source
@@ -63,7 +62,7 @@ def machine_code(kernels: Sequence[Kernel], arch: str) -> Compiled:
         compiler = cuda_toolchain.compiler()
     except TargetError as error:
         pytest.skip(str(error))
-    return compiler.compile(cuda_source(kernels), arch)
+    return cuda.machine_code(compiler, cuda_source(kernels), arch)
 
 
 def cuda_source(kernels: Sequence[Kernel]) -> str:
@@ -76,7 +75,7 @@ def cuda_source(kernels: Sequence[Kernel]) -> str:
 
     with cuda_device.callback(code):
         compiled = _compiled(kernels)
-    return source.complete(seen[0] if seen else emitted_source(compiled))
+    return source.complete(seen[0] if seen else cuda.emitted_source(compiled))
 
 
 def entries(ptx: str) -> dict[str, str]:

@@ -75,10 +75,10 @@ def test_other_kinds_are_left_to_other_rules():
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_90"])
 def test_one_kernel_on_tensor_cores(arch):
-    calls = [attention_call(3, 197, 197, 64, 64), attention_call(16, 256, 256, 16, 16)]
+    calls = [attention_call(3, 197, 197, 64, 64), attention_call(16, 256, 256, 36, 36)]
     made = machine_code([choose(c.workload(), TARGET, RULES) for c in calls], arch)
     assert len(made.resources) == 2
-    assert all(r.spills == 0 and r.registers <= 128 for r in made.resources.values())
+    assert all(r.spills == 0 and r.registers <= 168 for r in made.resources.values())
     for body in entries(made.ptx).values():
         assert re.search(r"mma\.sync\S*\.s32\.s8\.s8", body)
         assert re.search(r"mma\.sync\S*\.s32\.u8\.s8", body)
