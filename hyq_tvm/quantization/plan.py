@@ -171,16 +171,24 @@ class QuantPlan:
             raise PlanError(f"the plan's config: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON; the file is complete or untouched."""
+        """Write the plan as JSON; the file is complete or untouched.
+
+        Raises ``PlanError`` where it cannot be written.
+        """
         target = Path(path)
-        handle, name = tempfile.mkstemp(dir=target.parent or ".", prefix=f".{target.name}.")
+        try:
+            handle, name = tempfile.mkstemp(dir=target.parent or ".", prefix=f".{target.name}.")
+        except (OSError, ValueError) as error:
+            raise PlanError(f"{target} cannot be written: {error}") from error
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(self.to_json())
+            Path(name).chmod(0o644)
             Path(name).replace(target)
-        except BaseException:
+        except OSError as error:
+            raise PlanError(f"{target} cannot be written: {error}") from error
+        finally:
             Path(name).unlink(missing_ok=True)
-            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> QuantPlan:

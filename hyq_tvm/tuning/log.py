@@ -51,11 +51,16 @@ class Log:
         return read(self.folder)
 
     def append(self, record: Record) -> None:
-        """Write a line and wait until it is on the disk."""
+        """Write a line and wait until it is on the disk; raises ``TuningError`` if it is full."""
         data = record.line().encode()
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            raise TuningError(
+                f"{self.path} cannot be written: {error}; tuning goes on from here when it can"
+            ) from error
 
     def _mend(self) -> None:
         """Drop the half line that a killed tuner left, or end it if it is whole."""

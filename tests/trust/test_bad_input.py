@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import struct
 import time
 from contextlib import contextmanager
@@ -305,14 +304,3 @@ def test_a_picture_that_is_none(tmp_path, name):
     (tmp_path / name).write_bytes(PICTURES[name])
     with refused(CalibrationError, match=name.partition(".")[0]):
         read_image(tmp_path / name, Preprocessing((8, 8)))
-
-
-@pytest.mark.parametrize("folder", ["read_only"])
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_that_may_not_be_written(tmp_path, folder):
-    place = tmp_path / folder
-    place.mkdir(mode=0o500)
-    with refused(ArtifactError):
-        write(place / "m")
-    with refused(PlanError):
-        malformed.PLAN.save(place / "plan.json")
