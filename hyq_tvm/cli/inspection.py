@@ -68,6 +68,21 @@ def inspect_command(path: Path, match: str, model: str | None, **values: Any) ->
     else:
         rows = _known_rows(plan, executable)
     console.print(layer_table([row for row in rows if match in row.name]))
+    console.print(plan_summary(plan))
+
+
+def plan_summary(plan: QuantPlan) -> str:
+    """What the planner expects of the whole model, in one line."""
+    expected = {
+        "simulated on calibration images": plan.notes.get("simulated_sqnr_db"),
+        "estimated": plan.notes.get("predicted_sqnr_db"),
+    }
+    known = [f"{how} {decibels} dB" for how, decibels in expected.items() if decibels is not None]
+    errors = plan.notes.get("softmax_max_dp") or {}
+    if errors:
+        worst = max(errors, key=errors.__getitem__)
+        known.append(f"greatest error of a softmax {errors[worst]} ({worst})")
+    return "Outputs: " + (", ".join(known) or "the plan says nothing of its quality")
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:

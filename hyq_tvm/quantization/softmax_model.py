@@ -66,8 +66,11 @@ def _published(logits: Tensor) -> Tensor:
     x = torch.clamp(x, min=30 * octave_length)
     octave = torch.floor(x / octave_length)
     e = torch.clamp((x - octave * octave_length + offset) * torch.exp2(30 - octave), min=0)
-    exponent = torch.round(torch.log2(torch.round(e.sum(dim=-1, keepdim=True) / e)))
-    return torch.where(exponent >= 16, torch.zeros_like(e), torch.exp2(-exponent))
+    ratio = torch.round(e.sum(dim=-1, keepdim=True) / e)
+    mantissa, exponent = torch.frexp(ratio)
+    exponent = torch.where(mantissa >= 0.75, exponent, exponent - 1)  # rounded at 1.5 * 2^k
+    exponent = torch.where(torch.isinf(ratio), 16, exponent)
+    return torch.where(exponent >= 16, torch.zeros_like(e), torch.exp2(-exponent.float()))
 
 
 def planned_probabilities(logits: Tensor, layer: LayerPlan) -> Tensor:

@@ -242,6 +242,7 @@ def test_inspect_shows_a_plan(hyq, compiled):
     assert code == 0
     assert "QuantConfig" in out
     assert "head" in out
+    assert "Outputs: simulated on calibration images" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""The float model of a softmax stays close to the integers of the contract."""
+
+import numpy as np
+import pytest
+import torch
+
+from hyq_tvm.numerics.reference.softmax import softmax
+from hyq_tvm.quantization.softmax_model import probabilities
+
+SCALE = 0.05
+
+
+def logits(tokens):
+    rng = np.random.default_rng(tokens)
+    x = rng.integers(-127, 128, size=(64, tokens))
+    x[:, 0] = 127  # the published softmax takes its scale from the greatest magnitude
+    return x
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 16, 197])
+def test_the_published_codes_are_those_of_the_clause(tokens):
+    x = logits(tokens)
+    codes = softmax(x, kind="hyq", output="log2_4bit", scale=SCALE)
+    wanted = np.where(codes >= 16, 0.0, np.exp2(-codes.astype(float)))
+    found = probabilities(torch.from_numpy(x * SCALE).float(), "hyq", 8, 4).numpy()
+    np.testing.assert_array_equal(found, wanted)
