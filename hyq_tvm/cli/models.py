@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +57,22 @@ def load_model(model: str, checkpoint: Path | None, shapes: Shapes) -> LoadedMod
 def _exported(file: Path, shapes: Shapes) -> LoadedModel:
     if shapes:
         raise ConfigError(f"--input-shape: {file} has fixed shapes, export it with other ones")
+    if not zipfile.is_zipfile(file):
+        raise UnsupportedModelError(
+            f"{file} is no exported PyTorch program: save one with torch.export.save"
+        )
     import torch
 
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # torch logs a traceback of what the exception says as well
     try:
         program = torch.export.load(file)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedModelError(f"{file} is no exported PyTorch program: {reason}") from error
+    finally:
+        log.setLevel(level)
     return LoadedModel(frontend.from_torch(program))
 
 
