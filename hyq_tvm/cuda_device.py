@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -160,28 +161,53 @@ class Machine(runtime.VirtualMachine):
             arguments = [self._uploaded(function, i, array) for i, array in enumerate(arrays)]
             result = self._module[function](*arguments)
             outputs = (result,) if hasattr(result, "__dlpack__") else tuple(result)
-            return tuple(_downloaded(output) for output in outputs)
+            return tuple(download(output) for output in outputs)
         except RuntimeError as error:
             raise DeviceError(_failure(str(error))) from error
 
+    def seconds_per_call(self, function: str, arrays: Sequence[NDArray[Any]], calls: int) -> float:
+        """Mean time of ``calls`` calls on arrays that stay on the GPU; the last output is fetched.
+
+        Raises ``DeviceError`` where the GPU fails.
+        """
+        self.run(function, arrays)
+        arguments = [self._uploads[(function, i)] for i in range(len(arrays))]
+        started = time.perf_counter()
+        try:
+            for _ in range(calls):
+                result = self._module[function](*arguments)
+            download(result if hasattr(result, "__dlpack__") else result[0])
+        except RuntimeError as error:
+            raise DeviceError(_failure(str(error))) from error
+        return (time.perf_counter() - started) / calls
+
     def _uploaded(self, function: str, index: int, array: NDArray[Any]) -> Any:
         """The array in the GPU memory that this argument always has."""
-        import tvm_ffi
-
         key = (function, index)
         tensor = self._uploads.get(key)
         if tensor is None or tuple(tensor.shape) != array.shape:
-            allocate = _function("runtime.TVMTensorAllocWithScope")
-            shape, dtype = tvm_ffi.Shape(array.shape), tvm_ffi.dtype(str(array.dtype))
-            tensor = allocate(shape, dtype, tvm_ffi.device("cuda", 0), None)
-            self._uploads[key] = tensor
-        whole = np.ascontiguousarray(array)
-        copy = _function("runtime.TVMTensorCopyFromBytes")
-        copy(tensor, ctypes.c_void_p(whole.ctypes.data), whole.nbytes)
+            tensor = self._uploads[key] = empty(array.shape, str(array.dtype))
+        upload(tensor, array)
         return tensor
 
 
-def _downloaded(tensor: Any) -> NDArray[Any]:
+def empty(shape: tuple[int, ...], dtype: str) -> Any:
+    """An uninitialised tensor on the first GPU."""
+    import tvm_ffi
+
+    allocate = _function("runtime.TVMTensorAllocWithScope")
+    return allocate(tvm_ffi.Shape(shape), tvm_ffi.dtype(dtype), tvm_ffi.device("cuda", 0), None)
+
+
+def upload(tensor: Any, array: NDArray[Any]) -> None:
+    """The array's numbers to a tensor of its shape and dtype on the GPU."""
+    whole = np.ascontiguousarray(array)
+    copy = _function("runtime.TVMTensorCopyFromBytes")
+    copy(tensor, ctypes.c_void_p(whole.ctypes.data), whole.nbytes)
+
+
+def download(tensor: Any) -> NDArray[Any]:
+    """A tensor of the GPU as an array, once everything before it is done."""
     array = np.empty(tuple(int(n) for n in tensor.shape), np.dtype(str(tensor.dtype)))
     copy = _function("runtime.TVMTensorCopyToBytes")
     copy(tensor, ctypes.c_void_p(array.ctypes.data), array.nbytes)

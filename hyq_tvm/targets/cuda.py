@@ -93,36 +93,51 @@ def build(module: tvm.IRModule, target: CudaTarget, records: Path | None) -> Bui
 
     Raises ``TargetError`` where no CUDA compiler is found, or a kernel would spill registers.
     """
-    compiler = cuda_toolchain.compiler()
-    code = _MachineCode(compiler, target.architectures)
     scheduled = schedules.apply(module, target.device, records)
+    library, code = kernel_library(scheduled, target, relax_pipeline=_pipeline())
+    machine = platform.machine()
+    features = needed_features(codegen.llvm_get_cpu_features(target.host), machine)
+    return Built(library, machine, features, {"cuda": _notes(code)})
+
+
+def kernel_library(
+    module: tvm.IRModule, target: CudaTarget, **options: Any
+) -> tuple[CudaLibrary, MachineCode]:
+    """Scheduled kernels as a library, and what was compiled; raises as ``build`` does.
+
+    options: of ``tvm.compile``.
+    """
+    code = MachineCode(cuda_toolchain.compiler(), target.architectures)
+    config = {"relax.backend.use_cuda_graph": target.graph}
+    device = target.device
+    context = tvm.transform.PassContext(opt_level=3, config=config)
     try:
-        executable = _lowered(scheduled, target, code)
+        # Where a CUDA runtime is loaded, TVM asks for machine code at once.
+        with cuda_device.callback(code), context, device:
+            executable = tvm.compile(module, target=device, **options)
     except RuntimeError as error:
         # An error that passes through TVM comes back as another one.
         raise (code.failure or error) from None
     if not code.made:
         code(emitted_source(executable))
-    machine = platform.machine()
-    features = needed_features(codegen.llvm_get_cpu_features(target.host), machine)
-    library = CudaLibrary(executable, {arch: one.cubin for arch, one in code.made.items()})
-    return Built(library, machine, features, {"cuda": _notes(compiler.name, code.made)})
+    return CudaLibrary(executable, {arch: one.cubin for arch, one in code.made.items()}), code
 
 
-class _MachineCode:
+class MachineCode:
     """Compiles emitted source for every architecture; gives the first one's code."""
 
     def __init__(self, compiler: Compiler, architectures: tuple[str, ...]) -> None:
-        self._compiler = compiler
+        self.compiler = compiler
         self._architectures = architectures
         self.made: dict[str, Compiled] = {}
         self.failure: TargetError | None = None
 
     def __call__(self, emitted: str) -> bytes:
+        """What TVM calls with its source; raises ``TargetError``."""
         complete = source.complete(emitted)
         try:
             for arch in self._architectures:
-                self.made[arch] = machine_code(self._compiler, complete, arch)
+                self.made[arch] = machine_code(self.compiler, complete, arch)
         except TargetError as error:
             self.failure = error
             raise
@@ -138,14 +153,6 @@ def emitted_source(executable: Any) -> str:
             return str(module.inspect_source())
         waiting.extend(module.imports)
     return ""
-
-
-def _lowered(module: tvm.IRModule, target: CudaTarget, code: _MachineCode) -> Any:
-    """TVM's executable; where a CUDA runtime is loaded, TVM asks ``code`` for machine code."""
-    config = {"relax.backend.use_cuda_graph": target.graph}
-    device = target.device
-    with cuda_device.callback(code), tvm.transform.PassContext(opt_level=3, config=config), device:
-        return tvm.compile(module, target=device, relax_pipeline=_pipeline())
 
 
 def _pipeline() -> Any:
@@ -189,16 +196,16 @@ def _spilled(compiled: Compiled) -> list[str]:
     return sorted(f"{n} ({r.spills} bytes)" for n, r in compiled.resources.items() if r.spills)
 
 
-def _notes(compiler: str, made: Mapping[str, Compiled]) -> dict[str, Any]:
+def _notes(code: MachineCode) -> dict[str, Any]:
     """Registers, shared and stack memory of every kernel, by architecture."""
     kernels = {
         arch: {
             name: {"registers": r.registers, "shared_bytes": r.shared, "stack_bytes": r.stack}
             for name, r in sorted(one.resources.items())
         }
-        for arch, one in made.items()
+        for arch, one in code.made.items()
     }
-    return {"compiler": compiler, "kernels": kernels}
+    return {"compiler": code.compiler.name, "kernels": kernels}
 
 
 def _architectures(wanted: Any) -> tuple[str, ...]:
