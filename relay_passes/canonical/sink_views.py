@@ -201,6 +201,8 @@ def _sink_reduce(new: Builder, node: Node) -> str | None:
     whole = new.view(before, View.identity(behind.shape).reshape(axes.shape), f"{node.name}.split")
     attrs = {**node.attrs, "axes": tuple(sorted(removed)), "keepdims": False}
     reduced = tuple(axes.shape[a] for a in sorted(kept))
-    name = new.emit(node.with_(inputs=(whole,), shape=reduced, attrs=attrs))
+    # Axes of length 1 leave no trace in a view: then nothing is left to sum.
+    summed = node.with_(inputs=(whole,), shape=reduced, attrs=attrs)
+    name = new.emit(summed) if removed else whole
     back = View.permutation(reduced, [sorted(kept).index(a) for a in kept])
     return new.view(name, back.reshape(node.shape), f"{node.name}.view")
