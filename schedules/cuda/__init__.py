@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schedules.cuda import attention, default, layer_norm, products, softmax
+from schedules.cuda import attention, default, depthwise, layer_norm, products, softmax
 from schedules.rule import Rule, Tunable
 
 TUNABLE: tuple[Tunable, ...] = ()
@@ -17,6 +17,7 @@ def rules(target: Any) -> Sequence[Rule]:
     return (
         products.weighted,
         products.batched,
+        depthwise.schedule,
         attention.schedule,
         layer_norm.schedule,
         softmax.schedule,

@@ -206,6 +206,13 @@ HYQ_INLINE void hyq_dot4x4(int* sums, int a, const signed char* weights) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) sums[i] = hyq_dot4(a, w[i], sums[i]);
 }
+// Four channels' sums += the products of the bytes of two words.
+HYQ_INLINE void hyq_four_products(int* sums, int a, int b) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sums[i] += static_cast<signed char>(a >> 8 * i) * static_cast<signed char>(b >> 8 * i);
+  }
+}
 HYQ_INLINE void hyq_write_4(void* p, int a) { *static_cast<int*>(p) = a; }
 HYQ_INLINE void hyq_write_8(void* p, int a, int b) { *static_cast<int2*>(p) = int2{a, b}; }
 HYQ_INLINE void hyq_write_16(void* p, int a, int b, int c, int d) {
