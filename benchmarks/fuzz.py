@@ -35,7 +35,7 @@ def summary(records: list[campaign.Record]) -> str:
     lines = [f"{len(records)} graphs: " + ", ".join(f"{n} {v}" for v, n in verdicts.most_common())]
     ran = [record for record in records if record.verdict == campaign.OK]
     if ran:
-        worse = [min(r.predicted_db, 40.0) - r.measured_db for r in ran]
+        worse = [min(r.predicted_db, 40.0) - r.measured_db for r in ran if r.predicted_db < 100]
         seconds = sum(r.seconds for r in records)
         shown = ", ".join(f"{np.percentile(worse, q):.1f}" for q in (50, 95, 100))
         lines.append(f"dB below the prediction (at most 40 dB), median, 95 %, worst: {shown}")

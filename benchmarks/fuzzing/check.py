@@ -114,13 +114,13 @@ def _unusual(run: Array) -> list[Array]:
 
 
 def sqnr_db(exact: list[list[Array]], got: list[list[Array]]) -> float:
-    """Signal to noise of all outputs together, each output counting the same."""
-    ratios = []
-    for wanted, found in zip(zip(*exact, strict=True), zip(*got, strict=True), strict=True):
-        want, have = (np.stack(side).astype(np.float64) for side in (wanted, found))
-        noise, signal = float(np.square(want - have).sum()), float(np.square(want).sum())
-        ratios.append(noise / max(signal, 1e-30))
-    return float(-10 * np.log10(max(np.mean(ratios), 1e-12)))
+    """Signal to noise of all outputs together, as the plan predicts it."""
+    noise = signal = 0.0
+    for wanted, found in zip(exact, got, strict=True):
+        for want, have in zip(wanted, found, strict=True):
+            noise += float(np.square(want.astype(np.float64) - have).sum())
+            signal += float(np.square(want.astype(np.float64)).sum())
+    return float(-10 * np.log10(max(noise / max(signal, 1e-30), 1e-12)))
 
 
 def _jumps(graph: Graph) -> bool:
