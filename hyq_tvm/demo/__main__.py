@@ -1,8 +1,8 @@
-"""``python -m hyq_tvm.demo``."""
+"""``python -m hyq_tvm.demo [--digits]``."""
 
 import sys
 
 from hyq_tvm.demo import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(digits="--digits" in sys.argv[1:]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +69,12 @@ class Latency:
     median: float
 
 
+class Timed(Protocol):
+    """Keeps how long every step took."""
+
+    seconds: dict[str, float]
+
+
 @dataclass
 class Outcome:
     """All that was made and measured; filled in step by step."""
@@ -106,22 +112,22 @@ def run_pipeline(console: Console) -> Outcome:
     Raises ``GoldenMismatchError`` when a single output integer differs from the NumPy model.
     """
     outcome = Outcome(model=load_model())
-    with _step(console, outcome, "import", "Import the PyTorch model"):
+    with step(console, outcome, "import", "Import the PyTorch model"):
         outcome.imported = hyq_tvm.from_torch(outcome.model, (torch.zeros(INPUT_SHAPE),))
-    with _step(console, outcome, "quantize", "Calibrate on 128 images and quantize", spin=False):
+    with step(console, outcome, "quantize", "Calibrate on 128 images and quantize", spin=False):
         outcome.quantized = hyq_tvm.quantize(
             outcome.imported,
             to_input(load_split("calib").images),
             config=hyq_tvm.QuantConfig(),
         )
-    with _step(console, outcome, "compile", "Compile to integer-only machine code"):
+    with step(console, outcome, "compile", "Compile to integer-only machine code"):
         outcome.executable = hyq_tvm.compile(outcome.quantized, target="llvm")
     outcome.program = read_program(outcome.quantized)
-    with _step(console, outcome, "run", "Classify the test images", spin=False):
+    with step(console, outcome, "run", "Classify the test images", spin=False):
         outcome.scores = [_score(console, outcome, name) for name in TESTED]
-    with _step(console, outcome, "golden", "Compare with the NumPy model, bit for bit"):
+    with step(console, outcome, "golden", "Compare with the NumPy model, bit for bit"):
         outcome.golden_integers = check_golden(outcome.executable, outcome.program)
-    with _step(console, outcome, "latency", "Time single images, float and integer in turn"):
+    with step(console, outcome, "latency", "Time single images, float and integer in turn"):
         outcome.float_latency, outcome.integer_latency = measure_latency(outcome)
     return outcome
 
@@ -191,8 +197,8 @@ def _score(console: Console, outcome: Outcome, name: str) -> Score:
 
 
 @contextmanager
-def _step(
-    console: Console, outcome: Outcome, key: str, title: str, spin: bool = True
+def step(
+    console: Console, outcome: Timed, key: str, title: str, spin: bool = True
 ) -> Iterator[None]:
     """Show what runs, then how long it took; ``spin`` is for steps that show nothing themselves."""
     start = time.perf_counter()

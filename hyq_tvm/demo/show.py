@@ -26,7 +26,7 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
         console.print(Columns([_panel(score, i, colors) for i in samples(score)]))
     for table in (accuracy_table(outcome), cost_table(outcome)):
         console.print()
-        console.print(_terminal(table))
+        console.print(terminal_table(table))
         if table.note:
             console.print(f"[dim]{table.note}[/dim]")
     console.print(
@@ -51,7 +51,8 @@ def _panel(score: Score, index: int, colors: bool) -> Panel:
     return Panel(body, width=24, border_style=style)
 
 
-def _terminal(table: Table) -> TerminalTable:
+def terminal_table(table: Table) -> TerminalTable:
+    """A table of the report for the terminal."""
     shown = TerminalTable(title=table.title, title_justify="left", title_style="bold")
     for i, column in enumerate(table.columns):
         shown.add_column(column, justify="right" if i else "left")

@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     checkout = str(Path(hyq_tvm.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-m", "hyq_tvm.demo"],
+        [sys.executable, "-m", "hyq_tvm.demo", "--digits"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": checkout},
         capture_output=True,
