@@ -69,8 +69,9 @@ def _published(logits: Tensor) -> Tensor:
     ratio = torch.round(e.sum(dim=-1, keepdim=True) / e)
     mantissa, exponent = torch.frexp(ratio)
     exponent = torch.where(mantissa >= 0.75, exponent, exponent - 1)  # rounded at 1.5 * 2^k
-    exponent = torch.where(torch.isinf(ratio), 16, exponent)
-    return torch.where(exponent >= 16, torch.zeros_like(e), torch.exp2(-exponent.float()))
+    return torch.where(
+        (exponent >= 16) | (e == 0), torch.zeros_like(e), torch.exp2(-exponent.float())
+    )
 
 
 def planned_probabilities(logits: Tensor, layer: LayerPlan) -> Tensor:

@@ -7,8 +7,6 @@ import torch
 from hyq_tvm.numerics.reference.softmax import softmax
 from hyq_tvm.quantization.softmax_model import probabilities
 
-SCALE = 0.05
-
 
 def logits(tokens):
     rng = np.random.default_rng(tokens)
@@ -17,10 +15,11 @@ def logits(tokens):
     return x
 
 
-@pytest.mark.parametrize("tokens", [2, 3, 16, 197])
-def test_the_published_codes_are_those_of_the_clause(tokens):
+@pytest.mark.parametrize("scale", [0.05, 1.3, 1.4], ids=["fine", "coarse", "every weight 0"])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 16, 197])
+def test_the_published_codes_are_those_of_the_clause(tokens, scale):
     x = logits(tokens)
-    codes = softmax(x, kind="hyq", output="log2_4bit", scale=SCALE)
+    codes = softmax(x, kind="hyq", output="log2_4bit", scale=scale)
     wanted = np.where(codes >= 16, 0.0, np.exp2(-codes.astype(float)))
-    found = probabilities(torch.from_numpy(x * SCALE).float(), "hyq", 8, 4).numpy()
+    found = probabilities(torch.from_numpy(x * scale).float(), "hyq", 8, 4).numpy()
     np.testing.assert_array_equal(found, wanted)
