@@ -60,6 +60,9 @@ MODELS = {
     "vit_tiny_patch16_224": 224,
     "deit_tiny_patch16_224": 224,
     "swin_tiny_patch4_window7_224": 224,
+    "levit_128s": 224,
+    "efficientvit_m0": 224,
+    "fastvit_t8": 256,
 }
 """Names in timm, and the size of their square input."""
 
