@@ -28,8 +28,7 @@ from relay_passes.read_program import read_program
 ROUNDS, WARM_UP = 20, 3
 FLOAT, INTEGER = "float32, PyTorch", "integers only"
 EXACT, LINEAR = "softmax of the scores, exact, PyTorch", "softmax of the scores, linear, integers"
-CALIBRATION = 24
-"""Lines: more of them take longer and change the text of one line in a hundred."""
+CALIBRATION = 24  # lines
 
 
 @dataclass
