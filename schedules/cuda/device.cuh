@@ -9,8 +9,16 @@ typedef short int16_t;
 typedef unsigned short uint16_t;
 typedef int int32_t;
 typedef unsigned int uint32_t;
+#if defined(__CUDACC__) && !defined(__CUDACC_RTC__)
+// nvcc reads the host's headers first, in which these names may be another type of the same size.
+typedef long long hyq_int64;
+typedef unsigned long long hyq_uint64;
+#define int64_t hyq_int64
+#define uint64_t hyq_uint64
+#else
 typedef long long int64_t;
 typedef unsigned long long uint64_t;
+#endif
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;

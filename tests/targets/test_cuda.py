@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tvm.target import Target
 
 import hyq_tvm
+import schedules.cuda
 from hyq_tvm import cuda_device, targets
 from hyq_tvm.errors import ArtifactError, DeviceError, TargetError
 from hyq_tvm.targets import cuda_toolchain
@@ -153,7 +155,8 @@ def test_spills_are_refused(monkeypatch):
 
 
 def test_both_compilers_report_the_same_kernels(nvidia):
-    code = 'extern "C" __global__ void twice(int* x) { x[threadIdx.x] *= 2; }'
+    device = Path(schedules.cuda.__file__).with_name("device.cuh").read_text(encoding="utf-8")
+    code = device + 'extern "C" __global__ void twice(int64_t* x) { x[threadIdx.x] *= 2; }'
     made = nvidia.compile(code, "sm_80")
     assert made.cubin.startswith(b"\x7fELF")
     assert ".entry twice" in made.ptx

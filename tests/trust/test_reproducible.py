@@ -109,6 +109,8 @@ def test_tests_kill_a_mutant_and_spare_the_original(monkeypatch, change, fate):
     file = "hyq_tvm/numerics/fixed_point.py"
     part = mutation.Part(("hyq_tvm/numerics",), ("tests/trust/mutation_victim.py",))
     found = next(m for m in mutation.mutants(part) if m.file == file and "LShift" in m.change)
+    for name in [n for n in sys.modules if n.startswith("hyq_tvm.numerics")]:
+        monkeypatch.delitem(sys.modules, name)  # for the child, which must read the mutant
     if change == "none":
         monkeypatch.setattr(mutation, "mutate", lambda node: None)
     assert mutation.attempt(found, part) == fate
