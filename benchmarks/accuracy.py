@@ -28,12 +28,12 @@ from tqdm import tqdm
 
 import hyq_tvm
 from benchmarks.real_models import MODELS, RealModel, UnavailableError
-from benchmarks.significance import mcnemar, paired_difference, sqnr_db, wilson
 from hyq_tvm.errors import HyqError
 from hyq_tvm.quantization.graph import Graph
 from hyq_tvm.quantization.plan import QuantPlan
 from hyq_tvm.quantization.planner import calibrate, plan_from_statistics
 from hyq_tvm.quantization.simulate import Simulator
+from hyq_tvm.report.significance import mcnemar, paired_difference, sqnr_db, wilson
 from relay_passes.extract_graph import extract_graph
 
 RESULTS = Path(__file__).with_name("results")

@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 
 import hyq_tvm
 from benchmarks.real_models import import_timm
-from benchmarks.significance import sqnr_db
 from hyq_tvm.quantization import gemm
 from hyq_tvm.quantization.fake_quant import weight_on_grid
 from hyq_tvm.quantization.float_executor import FloatExecutor
 from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.planner import calibrate, plan_from_statistics
+from hyq_tvm.report.significance import sqnr_db
 from relay_passes.extract_graph import extract_graph
 from relay_passes.read_program import golden
 

@@ -13,6 +13,7 @@ from schedules.llvm import operand, tile, vector
 from schedules.llvm.isa import Isa
 from schedules.llvm.tile import Reduction, Strips
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Kernel, Spec
 
 _PARALLEL_PRODUCTS = 500_000
@@ -46,7 +47,7 @@ def matmul(product: Product, isa: Isa) -> Kernel:
     specs = [Spec((p.batch, p.rows, p.depth), p.types[0]), Spec(b, p.types[1])]
     output = Spec((p.batch, p.rows, p.columns), p.output)
     name = f"matmul_{p.batch}x{p.rows}x{p.depth}x{p.columns}"
-    return Kernel(name, vector.prim_func(name, specs, output, _Matmul(p, isa).body), (0, 1))
+    return Kernel(name, prim_func(name, specs, output, _Matmul(p, isa).body), (0, 1))
 
 
 class _Matmul:

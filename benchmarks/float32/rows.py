@@ -12,6 +12,7 @@ from tvm import tirx
 from benchmarks.float32.functions import exponential, real
 from schedules.llvm import vector
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Spec
 
 LANES = 16
@@ -128,7 +129,7 @@ def softmax(
 
     name = f"softmax_{rows}x{tokens}"
     specs = [Spec(shape, dtype), Spec((1,), "float32")]
-    function = vector.prim_func(name, specs, Spec(shape, output), body)
+    function = prim_func(name, specs, Spec(shape, output), body)
     # The scale is data also because TVM takes functions of one tensor for reshapes to look into.
     return Kernel(name, function, (0, Constant(np.array([scale], np.float32))))
 
@@ -176,5 +177,5 @@ def layer_norm(
     name = f"layer_norm_{rows}x{channels}"
     vectors = [Spec((channels,), "float32")] * 2
     specs = [Spec(shape, "float32"), *vectors]
-    function = vector.prim_func(name, specs, Spec(shape, "float32"), body)
+    function = prim_func(name, specs, Spec(shape, "float32"), body)
     return Kernel(name, function, (0, Constant(gamma), Constant(beta)))

@@ -25,6 +25,7 @@ from schedules.cuda.exponential import line_of, looked_up
 from schedules.cuda.gather import Rows
 from schedules.cuda.words import Buffer, Expr
 from schedules.llvm.stages import NarrowForm, narrow_form
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 LANES = 32
@@ -127,7 +128,7 @@ class Attention:
         arguments += [6] if self._has_bias else []
         name = f"attention_{sizes.batch}x{sizes.rows}x{sizes.keys}x{sizes.depth}x{sizes.values}"
         specs = passed_specs(self._workload, arguments)
-        function = words.prim_func(name, specs, self._workload.output, self._body)
+        function = prim_func(name, specs, self._workload.output, self._body)
         return Kernel(name, function, tuple(arguments))
 
     def _body(self, q: Buffer, k: Buffer, v: Buffer, zeros: Buffer, *rest: Buffer) -> None:

@@ -12,6 +12,7 @@ from schedules.cuda.gather import Windows
 from schedules.cuda.words import Buffer, Expr
 from schedules.llvm.image import Window
 from schedules.llvm.stages import Epilogue, plan
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 THREADS = 128
@@ -58,7 +59,7 @@ def _kernel(workload: Workload, weight: np.ndarray[Any, Any], epilogue: Epilogue
                 place = words.bind(pixel * channels + channel)
                 finisher.finish(values, channel, [place], [True], lambda _: True, True)
 
-    function = words.prim_func(name, passed_specs(workload, arguments), workload.output, body)
+    function = prim_func(name, passed_specs(workload, arguments), workload.output, body)
     return Kernel(name, function, tuple(arguments))
 
 

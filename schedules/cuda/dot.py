@@ -12,6 +12,7 @@ from schedules.cuda.finish import Finisher
 from schedules.cuda.gather import Rows
 from schedules.cuda.words import Buffer, Expr
 from schedules.llvm.stages import Epilogue
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 THREADS = 128
@@ -59,7 +60,7 @@ def kernel(
                 channels % width == 0,
             )
 
-    function = words.prim_func(name, passed_specs(workload, arguments), workload.output, body)
+    function = prim_func(name, passed_specs(workload, arguments), workload.output, body)
     return Kernel(name, function, tuple(arguments))
 
 

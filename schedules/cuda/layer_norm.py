@@ -8,6 +8,7 @@ from hyq_tvm.numerics.reference.norm import count_shift
 from schedules.cuda import words
 from schedules.cuda.warp_rows import LANES, WIDEST, Row, guarded, rows
 from schedules.cuda.words import Buffer
+from schedules.prim_func import prim_func
 from schedules.rule import Kernel, Workload
 
 
@@ -24,7 +25,7 @@ def schedule(workload: Workload, target: Any) -> Kernel | None:
         with rows(count, channels) as row:
             _row(workload, row, x, gamma, beta, out)
 
-    function = words.prim_func(name, list(workload.arguments), workload.output, body)
+    function = prim_func(name, list(workload.arguments), workload.output, body)
     return Kernel(name, function, (0, 1, 2))
 
 

@@ -15,6 +15,7 @@ from schedules.cuda.gather import Rows, rows_of
 from schedules.cuda.tensor_cores import SLICE, Operand, TileProduct, own_tile
 from schedules.cuda.words import Buffer
 from schedules.llvm.stages import Epilogue, plan
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 LEAST = 32
@@ -63,7 +64,7 @@ def _on_tensor_cores(
                 (0, rows.count, channels),
             )
 
-    function = words.prim_func(name, passed_specs(workload, arguments), workload.output, body)
+    function = prim_func(name, passed_specs(workload, arguments), workload.output, body)
     return Kernel(name, function, tuple(arguments))
 
 
@@ -95,5 +96,5 @@ def batched(workload: Workload, target: Any) -> Kernel | None:
                 (words.bind(number * (count * channels)), count, channels),
             )
 
-    function = words.prim_func(name, passed_specs(workload, arguments), workload.output, body)
+    function = prim_func(name, passed_specs(workload, arguments), workload.output, body)
     return Kernel(name, function, tuple(arguments))

@@ -16,6 +16,7 @@ from hyq_tvm.numerics.exponential import (
 from schedules.cuda import words
 from schedules.cuda.warp_rows import LANES, WIDEST, Row, guarded, rows
 from schedules.cuda.words import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Kernel, Workload
 
 _LOWEST = -(2**31)
@@ -36,7 +37,7 @@ def schedule(workload: Workload, target: Any) -> Kernel | None:
         with rows(count, length) as row:
             _row(row, x, rest[:-1], rest[-1], int(params.get("fraction_bits", 4)))
 
-    function = words.prim_func(name, list(workload.arguments), workload.output, body)
+    function = prim_func(name, list(workload.arguments), workload.output, body)
     return Kernel(name, function, tuple(range(len(workload.arguments))))
 
 

@@ -5,33 +5,15 @@ Device functions named here are those of ``device.cuh``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tvm import tirx
-from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
-
-from schedules.rule import Spec
 
 Expr = Any
 Buffer = Any
-
-
-def prim_func(name: str, arguments: Sequence[Spec], output: Spec, body: Callable[..., None]) -> Any:
-    """The PrimFunc whose code ``body(*inputs, output)`` emits; the buffers it gets are flat."""
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name(name)
-        T.func_attr({"tirx.noalias": True})
-        specs = [*arguments, output]
-        whole = [T.arg(f"p{i}", T.Buffer(s.shape, s.dtype)) for i, s in enumerate(specs)]
-        body(*[_flat(b, s) for b, s in zip(whole, specs, strict=True)])
-    return builder.get()
-
-
-def _flat(buffer: Buffer, spec: Spec) -> Buffer:
-    return T.decl_buffer((spec.size,), spec.dtype, data=buffer.data)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.products import Finish, finisher, has_constant_weights, plan_epilogue
 from schedules.llvm.row import Rows
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 REGISTERS = 4
@@ -156,7 +157,7 @@ class Depthwise:
         window = self.window
         name = f"depthwise_{window.label}"
         specs = passed_specs(self.workload, arguments)
-        function = vector.prim_func(name, specs, self.workload.output, self._body)
+        function = prim_func(name, specs, self.workload.output, self._body)
         return Kernel(name, function, tuple(arguments))
 
     def _body(self, x: Buffer, weights: Buffer, *rest: Buffer) -> None:

@@ -11,6 +11,7 @@ from schedules.llvm.finish import Finisher
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.stages import Epilogue, plan
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 REGISTERS = 4
@@ -58,7 +59,7 @@ class _Identity:
         arguments: list[int | Constant] = [0, *self.finisher.arguments]
         name = f"identity_{workload.output.size}"
         specs = passed_specs(workload, arguments)
-        function = vector.prim_func(name, specs, workload.output, self._body)
+        function = prim_func(name, specs, workload.output, self._body)
         return Kernel(name, function, tuple(arguments))
 
     def _body(self, x: Buffer, *rest: Buffer) -> None:

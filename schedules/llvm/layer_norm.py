@@ -21,6 +21,7 @@ from schedules.llvm import choices, tile, vector
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.row import Rows, Words
 from schedules.llvm.vector import Buffer, Expr, constant
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 MAX_CHANNELS = 16384
@@ -54,7 +55,7 @@ def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> K
     body = _LayerNorm(workload, isa, choice or _default(workload)).body
     name = f"layer_norm_{rows}x{channels}"
     specs = passed_specs(workload, arguments)
-    return Kernel(name, vector.prim_func(name, specs, workload.output, body), tuple(arguments))
+    return Kernel(name, prim_func(name, specs, workload.output, body), tuple(arguments))
 
 
 def space(workload: Workload, target: Any) -> Sequence[Choice]:

@@ -16,6 +16,7 @@ from schedules.llvm.isa import Isa
 from schedules.llvm.stages import Epilogue, plan
 from schedules.llvm.tile import BIAS, Reduction, Shape
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 PARALLEL_PRODUCTS = 1_500_000
@@ -134,7 +135,7 @@ class Products:
             body(x)
 
         specs = passed_specs(self._workload, arguments)
-        function = vector.prim_func(name, specs, self._workload.output, code)
+        function = prim_func(name, specs, self._workload.output, code)
         return Kernel(name, function, tuple(arguments))
 
     def strips(self) -> Iterator[Strip]:

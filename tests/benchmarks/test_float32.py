@@ -13,6 +13,7 @@ from benchmarks.float32.layers import layer
 from benchmarks.float32.matmul import Product, matmul
 from benchmarks.float32.target import float_isa, float_target
 from schedules.llvm import vector
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Spec, Workload
 
 RNG = np.random.default_rng(3)
@@ -53,7 +54,7 @@ def test_functions(name):
     from schedules.rule import Kernel
 
     spec = Spec(x.shape, "float32")
-    kernel = Kernel("f", vector.prim_func("f", [spec], spec, body), (0,))
+    kernel = Kernel("f", prim_func("f", [spec], spec, body), (0,))
     exact = torch.exp if name == "exp" else getattr(torch.nn.functional, name)
     close(run(kernel, [x], x.shape), exact(torch.from_numpy(x)), 1e-5)
 

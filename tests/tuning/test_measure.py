@@ -17,6 +17,7 @@ from hyq_tvm.tuning import Budget, Tracker, extract, measurer, run
 from hyq_tvm.tuning import measure as measuring
 from schedules.llvm import vector
 from schedules.llvm.isa import DOTPROD
+from schedules.prim_func import prim_func
 from schedules.recorded import read
 from schedules.rule import Kernel, Spec
 from tests.tuning.networks import block
@@ -31,7 +32,7 @@ def tasks():
 
 def kernel(name, body):
     spec = Spec((64,), "int32")
-    return Kernel(name, vector.prim_func(name, [spec], spec, body), (0,))
+    return Kernel(name, prim_func(name, [spec], spec, body), (0,))
 
 
 def copy(x, out):

@@ -21,6 +21,7 @@ from schedules.llvm.isa import instruction_set
 from schedules.llvm.row import Rows, Words
 from schedules.llvm.tile import Strips
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 _TABLE, _BIAS = 5, 6
@@ -41,7 +42,7 @@ def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> K
     kernel = _Attention(plan, workload.output.dtype)
     name = f"attention_{plan.batch}x{plan.rows}x{plan.keys}x{plan.depth}"
     specs = passed_specs(workload, arguments)
-    function = vector.prim_func(name, specs, workload.output, kernel.body)
+    function = prim_func(name, specs, workload.output, kernel.body)
     return Kernel(name, function, tuple(arguments))
 
 

@@ -16,6 +16,7 @@ from schedules.llvm.arithmetic import permuted
 from schedules.llvm.isa import Isa, instruction_set
 from schedules.llvm.softmax.plan import BYTES, Plan, make_plan
 from schedules.llvm.vector import Buffer, Expr
+from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
 _BLOCK = 64
@@ -42,7 +43,7 @@ def schedule(workload: Workload, target: Any) -> Kernel | None:
         data.append(Constant(np.concatenate([workload.constant(i) for i in (1, 2, 3)])))
     name = f"softmax_{plan.rows}x{plan.tokens}"
     specs = passed_specs(workload, data)
-    function = vector.prim_func(name, specs, workload.output, _Softmax(plan, isa).body)
+    function = prim_func(name, specs, workload.output, _Softmax(plan, isa).body)
     return Kernel(name, function, tuple(data))
 
 
