@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ PATIENCE = 180.0
 """Seconds after which a graph counts as hanging."""
 GRAPHS_A_PROCESS = 60
 """A fresh process now and then: what compiled code holds is given back."""
+STEPS_LEARNED = 50
+"""Of the learned scaling, a fifth of the usual: it is one plan as well as another to be compiled."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ class Worker:
 
 def _serve(pipe: Any) -> None:
     from benchmarks.fuzzing.check import check
+    from hyq_tvm.quantization import distribution_scaling as scaling
 
+    scaling.learned = partial(scaling.learned, iterations=STEPS_LEARNED)
     warnings.simplefilter("ignore")
     while True:
         recipe, targets = pipe.recv()

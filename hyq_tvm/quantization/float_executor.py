@@ -153,7 +153,8 @@ def _layer_norm(node: Node, inputs: Sequence[Tensor], weights: Weights) -> Tenso
 
 def _group_norm(node: Node, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0].movedim(-1, 1)
-    out = F.group_norm(
+    # Not torch.nn.functional's: it refuses groups of one value, which have a norm, beta.
+    out = torch.group_norm(
         x, node.attrs["groups"], weights["gamma"], weights["beta"], node.attrs["eps"]
     )
     return out.movedim(1, -1)
