@@ -10,7 +10,6 @@ by the order in which v comes to shared memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,77 +20,21 @@ from hyq_tvm.numerics.reference.attention import EXCLUDED, LOGIT_LIMIT
 from hyq_tvm.numerics.softmax_tables import weight_octaves
 from schedules.cuda import words
 from schedules.cuda.attention_out import RowEnd
+from schedules.cuda.attention_sizes import PAD, ROWS, STEP, Choice, Sizes, is_ours, own_choice
 from schedules.cuda.exponential import line_of, looked_up
 from schedules.cuda.gather import Rows
+from schedules.cuda.tiles import LANES
 from schedules.cuda.words import Buffer, Expr
 from schedules.llvm.stages import NarrowForm, narrow_form
 from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
-LANES = 32
-_STEP = 32
-_MOST = 128
-_ROWS = 16
-_PAD = 16
 
-
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
     """Kinds with a table, up to 128 elements a head."""
-    if workload.op != "attention" or workload.params["kind"] == "hyq":
+    if not is_ours(workload):
         return None
-    if any(workload.arguments[i].constant is None for i in (3, 4, 5)):
-        return None
-    sizes = Sizes.of(workload)
-    return None if max(sizes.depth, sizes.values) > _MOST else Attention(workload, sizes).kernel()
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Shapes, and what they become in fragments."""
-
-    batch: int
-    rows: int
-    keys: int
-    depth: int
-    values: int
-
-    @classmethod
-    def of(cls, workload: Workload) -> Sizes:
-        """Those of an ``attention``."""
-        (batch, rows, depth), (_, keys, _), (_, _, values) = (
-            s.shape for s in workload.arguments[:3]
-        )
-        return cls(batch, rows, keys, depth, values)
-
-    @property
-    def warps(self) -> int:
-        """Warps of a block, 16 rows each."""
-        return min(4, -(-self.rows // _ROWS))
-
-    @property
-    def steps(self) -> int:
-        """Steps of 32 bytes of a score."""
-        return -(-self.depth // _STEP)
-
-    @property
-    def pitch(self) -> int:
-        """Distance of rows of q and k in shared memory, where eight lie in different banks."""
-        return self.steps * _STEP + _PAD
-
-    @property
-    def fragments(self) -> int:
-        """Fragments of eight columns of the result, an even number."""
-        return -(-self.values // 16) * 2
-
-    @property
-    def span(self) -> int:
-        """Keys in shared memory at once."""
-        return 32 if self.keys <= 32 else 64
-
-    @property
-    def spans(self) -> int:
-        """How often."""
-        return -(-self.keys // self.span)
+    return Attention(workload, Sizes.of(workload, choice or own_choice(workload))).kernel()
 
 
 class Attention:
@@ -135,13 +78,13 @@ class Attention:
         sizes = self._sizes
         self._zeros = zeros
         self._bias = rest[-2] if self._has_bias else None
-        blocks = -(-sizes.rows // (_ROWS * sizes.warps))
+        blocks = -(-sizes.rows // (ROWS * sizes.warps))
         with words.grid((blocks, sizes.batch), self._threads) as (block, sample, thread):
             self._sample, self._thread = sample, thread
             self._lane = words.bind(thread % LANES)
             self._warp = words.bind(thread // LANES)
-            self._first = words.bind(block * (_ROWS * sizes.warps))
-            self._row = words.bind(self._first + self._warp * _ROWS + self._lane // 4)
+            self._first = words.bind(block * (ROWS * sizes.warps))
+            self._row = words.bind(self._first + self._warp * ROWS + self._lane // 4)
             self._memory(rest)
             query = self._query(q)
             self._tops(k, query)
@@ -152,9 +95,9 @@ class Attention:
 
     def _memory(self, rest: Sequence[Buffer]) -> None:
         sizes = self._sizes
-        self._queries = words.shared(_ROWS * sizes.warps * sizes.pitch)
+        self._queries = words.shared(ROWS * sizes.warps * sizes.pitch)
         self._keys = words.shared(sizes.span * sizes.pitch)
-        self._values = words.shared(8 * sizes.fragments * (sizes.span + _PAD))
+        self._values = words.shared(8 * sizes.fragments * (sizes.span + PAD))
         if self._line:
             return
         dtype, entries = str(self._table.dtype), len(self._table)
@@ -168,7 +111,7 @@ class Attention:
         """``rows`` rows of q or k from ``first`` on, with zeros behind their ends."""
         sizes = self._sizes
         source = Rows(count, sizes.depth)
-        chunk, reach = source.chunk, sizes.steps * _STEP
+        chunk, reach = source.chunk, sizes.steps * STEP
         each = reach // chunk
         base = words.bind(self._sample * (count * sizes.depth))
         for start in range(0, rows * each, self._threads):
@@ -191,12 +134,12 @@ class Attention:
     def _query(self, q: Buffer) -> Buffer:
         """The fragments of a warp's 16 rows of q, for good."""
         sizes = self._sizes
-        self._copy(q, sizes.rows, self._queries, self._first, _ROWS * sizes.warps)
+        self._copy(q, sizes.rows, self._queries, self._first, ROWS * sizes.warps)
         self._arrived()
         fragments = words.local(4 * sizes.steps)
         for step in range(sizes.steps):
-            row = self._warp * _ROWS + self._lane % 16
-            at = row * sizes.pitch + step * _STEP + self._lane // 16 * 16
+            row = self._warp * ROWS + self._lane % 16
+            at = row * sizes.pitch + step * STEP + self._lane // 16 * 16
             words.call("hyq_load_matrices", words.at(fragments, 4 * step),
                        words.at(self._queries, at))  # fmt: skip
         return fragments
@@ -210,7 +153,7 @@ class Attention:
         for pair in range(0, 4, 2):
             for step in range(sizes.steps):
                 row = chunk * 32 + 8 * pair + self._lane // 16 * 8 + self._lane % 8
-                at = row * sizes.pitch + step * _STEP + self._lane // 8 % 2 * 16
+                at = row * sizes.pitch + step * STEP + self._lane // 8 % 2 * 16
                 words.call("hyq_load_matrices", words.at(keys, 0), words.at(self._keys, at))
                 for side in range(2):
                     words.call("hyq_mma", words.at(scores, 4 * (pair + side)),
@@ -317,7 +260,7 @@ class Attention:
         columns = words.local(4)
         for pair in range(0, sizes.fragments, 2):
             row = 8 * pair + self._lane // 16 * 8 + self._lane % 8
-            at = row * (sizes.span + _PAD) + chunk * 32 + self._lane // 8 % 2 * 16
+            at = row * (sizes.span + PAD) + chunk * 32 + self._lane // 8 % 2 * 16
             words.call("hyq_load_matrices", words.at(columns, 0), words.at(self._values, at))
             for packed, total in zip(planes, sums, strict=True):
                 for side in range(2):
@@ -342,7 +285,7 @@ class Attention:
                     self._read(cell, i, v, words.bind(base + row * sizes.values), channel)
                 words.call("hyq_turn", words.at(cell, 0))
                 for i in range(4):
-                    at = self._slot(channel + i) * (sizes.span + _PAD) + group * 4
+                    at = self._slot(channel + i) * (sizes.span + PAD) + group * 4
                     to = words.at(self._values, at)
                     words.call("hyq_write_4", to, cell[i])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,21 +14,46 @@ from schedules.cuda import words
 from schedules.cuda.finish import Finisher
 from schedules.cuda.gather import Rows
 from schedules.cuda.words import Buffer, Expr
+from schedules.llvm.choices import default_first
 from schedules.llvm.stages import Epilogue
 from schedules.prim_func import prim_func
 from schedules.rule import Constant, Kernel, Workload, passed_specs
 
-THREADS = 128
 _WORD = 4
-_WIDEST = 8
+_THREADS = (128, 64, 256)
+_WIDTHS = (8, 4, 16)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``threads`` of a block, each with ``width`` channels of a row."""
+
+    threads: int
+    width: int
+
+
+def own_choice(channels: int) -> Choice:
+    """The rule's own choice."""
+    return Choice(_THREADS[0], min(_WIDTHS[0], -(-channels // _WORD) * _WORD))
+
+
+def space(channels: int) -> Sequence[Choice]:
+    """Choices for so many channels, the rule's own first."""
+    widths = [n for n in _WIDTHS if n < channels + _WORD]
+    others = (Choice(*both) for both in product(_THREADS, widths))
+    return default_first(own_choice(channels), others)
 
 
 def kernel(
-    workload: Workload, rows: Rows, matrix: np.ndarray[Any, Any], epilogue: Epilogue
+    workload: Workload,
+    rows: Rows,
+    matrix: np.ndarray[Any, Any],
+    epilogue: Epilogue,
+    choice: Choice,
 ) -> Kernel:
     """The kernel for constant weights ``matrix [channels, depth]``."""
     channels, depth = matrix.shape
-    width = min(_WIDEST, -(-channels // _WORD) * _WORD)
+    threads, width = choice.threads, choice.width
     groups, reach = -(-channels // width), -(-depth // _WORD) * _WORD
     padded = np.zeros((groups * width, reach), np.int8)
     padded[:channels, :depth] = matrix
@@ -37,9 +65,9 @@ def kernel(
 
     def body(x: Buffer, weights: Buffer, *rest: Buffer) -> None:
         finisher.bind(rest[:-1], rest[-1])
-        blocks = -(-rows.count // THREADS)
-        with words.grid((blocks, groups), THREADS) as (block, group, thread):
-            row = words.bind(block * THREADS + thread)
+        blocks = -(-rows.count // threads)
+        with words.grid((blocks, groups), threads) as (block, group, thread):
+            row = words.bind(block * threads + thread)
             channel = words.bind(group * width)
             sums = words.local(width)
             for i in range(width):
@@ -55,7 +83,7 @@ def kernel(
                 [[sums[i] for i in range(width)]],
                 channel,
                 [words.bind(row * channels + channel)],
-                [words.below(row, rows.count, blocks * THREADS)],
+                [words.below(row, rows.count, blocks * threads)],
                 lambda i: words.below(channel + i, channels, groups * width),
                 channels % width == 0,
             )

@@ -1,32 +1,44 @@
-"""LayerNorm, a warp a row: moments by shuffles, one division, everything else in registers."""
+"""LayerNorm, lanes of a warp a row: moments by shuffles, one division, the rest in registers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hyq_tvm.numerics.reference.norm import count_shift
 from schedules.cuda import words
-from schedules.cuda.warp_rows import LANES, WIDEST, Row, guarded, rows
+from schedules.cuda.warp_rows import OWN, WIDEST, Choice, Row, guarded, rows
+from schedules.cuda.warp_rows import space as row_space
 from schedules.cuda.words import Buffer
 from schedules.prim_func import prim_func
 from schedules.rule import Kernel, Workload
 
 
-def schedule(workload: Workload, target: Any) -> Kernel | None:
+def schedule(workload: Workload, target: Any, choice: Choice = OWN) -> Kernel | None:
     """``layer_norm`` of rows that fit a warp's registers."""
-    if workload.op != "layer_norm":
+    if not _is_ours(workload):
         return None
     count, channels = workload.arguments[0].shape
-    if channels > WIDEST or count_shift(channels):
-        return None
     name = f"layer_norm_{count}x{channels}"
 
     def body(x: Buffer, gamma: Buffer, beta: Buffer, out: Buffer) -> None:
-        with rows(count, channels) as row:
+        with rows(count, channels, choice) as row:
             _row(workload, row, x, gamma, beta, out)
 
     function = prim_func(name, list(workload.arguments), workload.output, body)
     return Kernel(name, function, (0, 1, 2))
+
+
+def space(workload: Workload, target: Any) -> Sequence[Choice]:
+    """Choices for ``workload``, the rule's own first; empty where it is not the rule's."""
+    return row_space(workload.arguments[0].shape[1]) if _is_ours(workload) else ()
+
+
+def _is_ours(workload: Workload) -> bool:
+    if workload.op != "layer_norm":
+        return False
+    channels = workload.arguments[0].shape[1]
+    return channels <= WIDEST and not count_shift(channels)
 
 
 def _row(workload: Workload, row: Row, x: Buffer, gamma: Buffer, beta: Buffer, out: Buffer) -> None:
@@ -43,7 +55,7 @@ def _row(workload: Workload, row: Row, x: Buffer, gamma: Buffer, beta: Buffer, o
         words.store(total, 0, total[0] + held[i])
         wide = words.value("hyq_square", held[i], dtype="int64")
         words.store(squares, 0, squares[0] + wide)
-    lanes = words.const(LANES)
+    lanes = words.const(row.lanes)
     first = words.value("hyq_row_sum", total[0], lanes)
     second = words.value("hyq_row_sum_wide", squares[0], lanes, dtype="int64")
     n, epsilon = words.const(channels), words.const(int(params["epsilon"]), "int64")
@@ -51,7 +63,7 @@ def _row(workload: Workload, row: Row, x: Buffer, gamma: Buffer, beta: Buffer, o
     root = words.value("hyq_norm_root", variance)
     shift = words.value("hyq_norm_shift", variance)
     for i in range(row.shares):
-        position, exists = row.each(i)
+        position, exists = row.written(i)
         with words.when(exists):
             centred = held[i] * n - first
             wide = words.value(

@@ -16,71 +16,10 @@ from typing import Any
 from schedules.cuda import words
 from schedules.cuda.finish import Finisher
 from schedules.cuda.gather import Rows
+from schedules.cuda.tiles import LANES, Tile
 from schedules.cuda.words import Buffer, Expr
 
-LANES = 32
-SLICE = 64
-"""Bytes of the reduction in a stage."""
 _STEP = 32
-_PITCH = SLICE + 16
-"""Rows 80 bytes apart: eight of them lie in different banks."""
-_SHARED = 48 * 1024
-
-
-@dataclass(frozen=True)
-class Tile:
-    """``warps`` (down, across), each with ``down`` times 16 rows and ``across`` times 8 columns.
-
-    stages: slices under way or in use.
-    """
-
-    warps: tuple[int, int]
-    down: int
-    across: int
-    stages: int = 3
-
-    @property
-    def rows(self) -> int:
-        """Rows of a block's tile."""
-        return 16 * self.down * self.warps[0]
-
-    @property
-    def columns(self) -> int:
-        """Columns of a block's tile."""
-        return 8 * self.across * self.warps[1]
-
-    @property
-    def threads(self) -> int:
-        """Threads of a block."""
-        return LANES * self.warps[0] * self.warps[1]
-
-    @property
-    def shared(self) -> int:
-        """Bytes of shared memory."""
-        return self.stages * (self.rows + self.columns) * _PITCH
-
-
-TILES = (
-    Tile((2, 2), 4, 4),
-    Tile((2, 2), 2, 4),
-    Tile((2, 2), 2, 2),
-    Tile((2, 2), 1, 4),
-    Tile((2, 2), 1, 2),
-    Tile((1, 4), 1, 2),
-)
-
-
-def own_tile(rows: int, columns: int, batch: int = 1, multiprocessors: int = 108) -> Tile:
-    """The tile with the least work per multiprocessor, the larger one of equals."""
-
-    def cost(tile: Tile) -> float:
-        blocks = batch * -(-rows // tile.rows) * -(-columns // tile.columns)
-        waves = -(-blocks // multiprocessors)
-        # A tile's loads grow with its edges, its products with its area.
-        each = tile.rows * tile.columns + 24 * (tile.rows + tile.columns) + 1500
-        return waves * each
-
-    return min(TILES, key=cost)
 
 
 @dataclass(frozen=True)
@@ -98,9 +37,9 @@ class TileProduct:
 
     def __init__(self, tile: Tile, depth: int) -> None:
         self._tile = tile
-        self._slices = -(-depth // SLICE)
+        self._slices = -(-depth // tile.slice)
         self._stages = min(tile.stages, self._slices)
-        self._reach = self._slices * SLICE
+        self._reach = self._slices * tile.slice
 
     def emit(
         self,
@@ -113,14 +52,14 @@ class TileProduct:
     ) -> None:
         """``first``: the tile's first row and column. ``out``: base, rows, columns of the whole."""
         tile = self._tile
-        self._left = words.shared(self._stages * tile.rows * _PITCH)
-        self._right = words.shared(self._stages * tile.columns * _PITCH)
+        self._left = words.shared(self._stages * tile.rows * tile.pitch)
+        self._right = words.shared(self._stages * tile.columns * tile.pitch)
         copies = [
             self._copies(a, self._left, tile.rows, first[0], thread, lambda row: row),
             self._copies(b, self._right, tile.columns, first[1], thread, self._dealt),
         ]
         lane, warp = words.bind(thread % LANES), words.bind(thread // LANES)
-        down, across = words.bind(warp // tile.warps[1]), words.bind(warp % tile.warps[1])
+        down, across = words.bind(warp // tile.warps_across), words.bind(warp % tile.warps_across)
         channel = words.bind(first[1] + (across * 4 + lane % 4) * (2 * tile.across))
         sums = self._sums(finisher, channel)
         self._multiply(copies, sums, lane, down, across)
@@ -146,8 +85,8 @@ class TileProduct:
         dealt: Callable[[Expr], Expr],
     ) -> Callable[[Expr, Expr], None]:
         """``copy(number, stage)``: this thread's share of a slice on its way to shared memory."""
-        chunk = operand.rows.chunk
-        each, threads = SLICE // chunk, self._tile.threads
+        chunk, pitch = operand.rows.chunk, self._tile.pitch
+        each, threads = self._tile.slice // chunk, self._tile.threads
         shares = -(-rows * each // threads)
         places = []
         for i in range(shares):
@@ -158,9 +97,9 @@ class TileProduct:
         def copy(number: Expr, stage: Expr) -> None:
             for slot, place in places:
                 # Threads are a multiple of a row's chunks, so that a thread stays in its column.
-                k = number * SLICE + byte
+                k = number * self._tile.slice + byte
                 offset, exists = operand.rows.address(place, k, self._reach)
-                to = words.at(target, stage * (rows * _PITCH) + slot * _PITCH + byte)
+                to = words.at(target, stage * (rows * pitch) + slot * pitch + byte)
                 with words.when(words.below(slot, rows, shares * threads // each)):
                     source = words.at(operand.buffer, operand.base + offset)
                     if exists is True:
@@ -207,7 +146,7 @@ class TileProduct:
                         copy(following, words.bind(following % self._stages))
                 words.call("hyq_copy_commit")
             stage = words.bind(number % self._stages)
-            for step in range(SLICE // _STEP):
+            for step in range(self._tile.slice // _STEP):
                 self._step(stage, step, sums, lane, down, across)
 
     def _fetch(
@@ -225,11 +164,11 @@ class TileProduct:
         left, right = words.local(tile.down * 4), words.local(tile.across * 2)
         for i in range(tile.down):
             row = down * (16 * tile.down) + 16 * i + lane % 16
-            at = (stage * tile.rows + row) * _PITCH + step * _STEP + lane // 16 * 16
+            at = (stage * tile.rows + row) * tile.pitch + step * _STEP + lane // 16 * 16
             words.call("hyq_load_matrices", words.at(left, 4 * i), words.at(self._left, at))
         for i in range(0, tile.across, 2):
             row = across * (8 * tile.across) + 8 * i + lane // 16 * 8 + lane % 8
-            at = (stage * tile.columns + row) * _PITCH + step * _STEP + lane // 8 % 2 * 16
+            at = (stage * tile.columns + row) * tile.pitch + step * _STEP + lane // 8 % 2 * 16
             words.call("hyq_load_matrices", words.at(right, 2 * i), words.at(self._right, at))
         for i in range(tile.down):
             for j in range(tile.across):

@@ -7,7 +7,7 @@ import pytest
 
 from schedules.application import choose
 from schedules.cuda import default, products
-from schedules.cuda.tensor_cores import TILES, own_tile
+from schedules.cuda.tiles import TILES, own_tile
 from tests.schedules.calls import Call, factors, ints, to_int8
 from tests.schedules.cuda.device import FLOAT, TARGET, assert_exact, entries, machine_code
 from tests.schedules.test_products import EPILOGUES, conv_call, dense_call
