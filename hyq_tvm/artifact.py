@@ -2,6 +2,7 @@
 
 ====================  =============================================================================
 ``lib.so``            compiled kernels, weights and the virtual machine's program
+``lib.packed``        instead of it: the same with weights of 4 and 6 bits in so many (packing.py)
 ``program*.vta``      programs of the VTA accelerator, for that target only (docs/vta.md)
 ``kernels.*.cubin``   machine code of GPUs by architecture, for that target only (docs/cuda.md)
 ``plan.json``         the QuantPlan (absent for a module that was compiled in float)
@@ -28,11 +29,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hyq_tvm import cuda_device, documents
+from hyq_tvm import cuda_device, documents, packing
 from hyq_tvm.errors import ArtifactError, TargetError
 
 FORMAT = 1
 LIBRARY = "lib.so"
+PACKED = "lib.packed"
 PLAN = "plan.json"
 METADATA = "metadata.json"
 PROGRAM_SUFFIX = ".vta"
@@ -97,7 +99,10 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A checked folder: its metadata, the text of its plan ("" without one) and its library."""
+    """A checked folder: its metadata, the text of its plan ("" without one) and its library.
+
+    ``runtime.load_library`` loads libraries as they are and packed ones.
+    """
 
     metadata: Metadata
     plan: str
@@ -114,8 +119,12 @@ def write_artifact(
     metadata: Metadata,
     plan: str,
     export: Callable[[Path], None],
+    *,
+    packed: bool = False,
 ) -> None:
     """Write the folder ``path``; ``export`` writes the library to the file it is given.
+
+    packed: keep runs of small bytes in the library, which narrow weights are, in 4 or 6 bits.
 
     An artefact that is already there is replaced. Raises ``ArtifactError`` when something else is
     there or the folder cannot be written; then the old contents are untouched and nothing is left
@@ -129,7 +138,7 @@ def write_artifact(
     except OSError as error:
         raise ArtifactError(f"{target} cannot be written: {error}") from error
     try:
-        _fill(staging, metadata, plan, export)
+        _fill(staging, metadata, plan, export, packed)
         _replace(staging, target)
     except OSError as error:
         raise ArtifactError(f"{target} cannot be written: {error}") from error
@@ -149,13 +158,33 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     document = _read_metadata(folder / METADATA)
     try:
         metadata = Metadata.from_dict(document["metadata"])
-        files = {LIBRARY: document["files"][LIBRARY], **document["files"]}
+        files = dict(document["files"])
+        library = PACKED if PACKED in files else LIBRARY
+        if library not in files:
+            raise KeyError(library)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / METADATA} lacks or garbles {error}") from error
     for name in sorted(files):
         _check_file(folder, name, files[name])
     plan = (folder / PLAN).read_text(encoding="utf-8") if PLAN in files else ""
-    return Artifact(metadata, plan, folder / LIBRARY)
+    return Artifact(metadata, plan, folder / library)
+
+
+def library_file(folder: Path) -> Path:
+    """The library of an artefact's folder, packed or not."""
+    packed = folder / PACKED
+    return packed if packed.is_file() else folder / LIBRARY
+
+
+def unpacked_bytes(library: Path) -> int:
+    """Size of a library once it is unpacked; raises ``ArtifactError`` where a packed one is not."""
+    if library.name != PACKED:
+        return library.stat().st_size
+    try:
+        with library.open("rb") as file:
+            return packing.unpacked_size(file.read(64))
+    except ValueError as error:
+        raise ArtifactError(f"{library} is damaged ({error}): copy the folder again") from error
 
 
 def check_host(metadata: Metadata, host_features: frozenset[str]) -> None:
@@ -222,8 +251,14 @@ def _check_replaceable(target: Path) -> None:
     raise ArtifactError(f"{target} exists and is no saved executable: choose another path")
 
 
-def _fill(folder: Path, metadata: Metadata, plan: str, export: Callable[[Path], None]) -> None:
-    export(folder / LIBRARY)
+def _fill(
+    folder: Path, metadata: Metadata, plan: str, export: Callable[[Path], None], packed: bool
+) -> None:
+    library = folder / LIBRARY
+    export(library)
+    if packed:
+        (folder / PACKED).write_bytes(packing.pack(library.read_bytes()))
+        library.unlink()
     if plan:
         (folder / PLAN).write_text(plan, encoding="utf-8")
     files = {file.name: _checksum(file) for file in sorted(folder.iterdir())}

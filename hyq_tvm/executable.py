@@ -27,7 +27,7 @@ from hyq_tvm.errors import (
 )
 from hyq_tvm.processor import host_features
 from hyq_tvm.quantization.plan import QuantPlan
-from hyq_tvm.runtime import VirtualMachine, load_library
+from hyq_tvm.runtime import VirtualMachine, load_library, plain_library
 
 MAIN = "main"
 INTEGERS = "main_integers"
@@ -66,8 +66,9 @@ class SavedLibrary:
         return library
 
     def export(self, path: Path) -> None:
-        """Copy the files; raises ``OSError``."""
-        shutil.copyfile(self.path, path)
+        """Copy the files, the library unpacked; raises ``OSError``."""
+        with plain_library(self.path) as library:
+            shutil.copyfile(library, path)
         for file in [*self._programs(), *cuda_device.cubins_beside(self.path).values()]:
             shutil.copyfile(file, path.parent / file.name)
 
@@ -142,9 +143,16 @@ class Executable:
         """Name, traced shape, dtype and integer grid of every output."""
         return self._metadata.outputs
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder that ``hyq_tvm.load`` reads, whole or not at all (``ArtifactError``)."""
-        artifact.write_artifact(path, self._metadata, self._plan, self._library.export)
+    def save(self, path: str | os.PathLike[str], *, packed: bool | None = None) -> None:
+        """Write a folder that ``hyq_tvm.load`` reads, whole or not at all (``ArtifactError``).
+
+        packed: store weights of 4 and 6 bits in so many, in ``lib.packed`` in place of ``lib.so``;
+            loading unpacks them. By default where the plan has such weights.
+        """
+        if packed is None:
+            packed = bool(self._plan) and self.plan.has_narrow_weights
+        export = self._library.export
+        artifact.write_artifact(path, self._metadata, self._plan, export, packed=packed)
 
     def latency(self, *inputs: NDArray[Any], calls: int = 50, warmup: int = 3) -> Latency:
         """Time calls on ``inputs`` (default: zeros of the traced shape)."""

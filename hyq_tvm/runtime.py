@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyq_tvm import native_log
+from hyq_tvm import native_log, packing
 from hyq_tvm.errors import ArtifactError, TargetError
 
 FOLDER_VARIABLE = "HYQ_TVM_RUNTIME"
 LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_extra.so")
+PACKED_SUFFIX = ".packed"
 ALIGNMENT = 64
 """Compiled kernels may use aligned loads on their arguments: the size of TVM's own allocations."""
 
@@ -74,14 +77,38 @@ def loaded_function(name: str) -> Any | None:
     return tvm_ffi.get_global_func(name, allow_missing=True)
 
 
+@contextmanager
+def plain_library(path: Path) -> Iterator[Path]:
+    """The shared library of ``path``, which may be packed: then a file that exists for a while.
+
+    Raises ``ArtifactError`` where a packed library is damaged or cannot be unpacked.
+    """
+    if path.suffix != PACKED_SUFFIX:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="hyq_tvm.") as folder:
+        library = Path(folder, "lib.so")
+        try:
+            library.write_bytes(packing.unpack(path.read_bytes()))
+        except ValueError as error:
+            raise ArtifactError(f"{path} is damaged ({error}): copy the folder again") from error
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be unpacked in {folder}: {error}") from error
+        yield library
+
+
 def load_library(path: Path) -> Any:
-    """Load a compiled library; raises ``ArtifactError`` when the system's loader refuses it."""
+    """Load a compiled library, packed or not.
+
+    Raises ``ArtifactError`` when it is damaged or the system's loader refuses it.
+    """
     ensure_loaded()
     import tvm_ffi
 
     try:
-        with native_log.filtered():
-            return tvm_ffi.load_module(str(path))
+        # The system keeps what it has mapped when the file is gone.
+        with native_log.filtered(), plain_library(path) as library:
+            return tvm_ffi.load_module(str(library))
     except (RuntimeError, OSError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be loaded: {_first_line(error)}") from error
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from hyq_tvm.artifact import Metadata
+from hyq_tvm.artifact import Metadata, library_file, unpacked_bytes
 from hyq_tvm.cli import options
 from hyq_tvm.cli.use import known_preprocessing
 from hyq_tvm.errors import ConfigError, PlanError
@@ -180,4 +180,14 @@ def _show_metadata(console: Console, path: Path, metadata: Metadata) -> None:
     for key in ("compile_seconds", "peak_memory_mib"):
         if key in metadata.notes:
             facts.add_row(key.replace("_", " "), str(metadata.notes[key]))
+    facts.add_row("size", _size(path))
     console.print(facts)
+
+
+def _size(folder: Path) -> str:
+    """Bytes of an artefact's files, and what packing its library saved."""
+    library = library_file(folder)
+    total = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    stored, plain = library.stat().st_size, unpacked_bytes(library)
+    packed = f" packed from {plain:,}" if stored != plain else ""
+    return f"{total:,} bytes, {library.name} {stored:,}{packed}"

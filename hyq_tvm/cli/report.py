@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from hyq_tvm.arrays import open_images
+from hyq_tvm.artifact import library_file
 from hyq_tvm.cli import options
 from hyq_tvm.cli.use import known_preprocessing
 from hyq_tvm.errors import PlanError
@@ -81,8 +82,7 @@ def _report(path: Path, executable: Executable, model: str, values: dict[str, An
     images = open_images(values["data"], prepare, values["limit"])
     batches = [run for run, _ in islice(runs(images, graph.inputs[0].shape), values["limit"])]
     layers = layer_rows(program, plan, integer_sqnr(program, graph, plan, batches))
-    library = next(file for file in sorted(path.iterdir()) if file.suffix == ".so")
-    times = operator_times(library, batches[0])
+    times = operator_times(library_file(path), batches[0])
     return Report(
         title=f"{path.name}: a model in integers",
         lead="Noise is that of the integer program against the float model on "

@@ -139,6 +139,11 @@ class QuantPlan:
     notes: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
+    @property
+    def has_narrow_weights(self) -> bool:
+        """Whether a layer's weights have fewer than 8 bits."""
+        return any(layer.weight_bits < 8 for layer in self.layers.values())
+
     def to_json(self) -> str:
         """Readable JSON; ``from_json`` gives the same plan back."""
         data = asdict(self)
