@@ -5,7 +5,10 @@
 Every combination of the comma-separated options is quantized, compiled and run over all test
 images. A result is one JSON file under ``benchmarks/results``; a combination whose file is there
 is not run again (``--force`` does), so an interrupted series goes on where it stopped. At the
-end all results of the folder become ``accuracy.md``.
+end all results of the folder become ``accuracy.md``, and ``--page`` puts their table into a page.
+
+The combinations of one model share float logits and calibration, and kinds of softmax share the
+grids that the default kind was planned with.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import hyq_tvm
+from benchmarks.pages import insert
 from benchmarks.real_models import MODELS, RealModel, UnavailableError
 from hyq_tvm.errors import HyqError
 from hyq_tvm.quantization.graph import Graph
 from hyq_tvm.quantization.plan import QuantPlan
-from hyq_tvm.quantization.planner import calibrate, plan_from_statistics
+from hyq_tvm.quantization.planner import calibrate, plan_from_statistics, with_softmax
 from hyq_tvm.quantization.simulate import Simulator
 from hyq_tvm.report.significance import mcnemar, paired_difference, sqnr_db, wilson
 from relay_passes.extract_graph import extract_graph
 
 RESULTS = Path(__file__).with_name("results")
 PREFIX = "accuracy-"
+DEFAULT_SOFTMAX = hyq_tvm.QuantConfig().softmax
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,14 @@ class Case:
     widths: str = "auto"
     target: str = "llvm"
     simulate: bool = False
+    weights: int = 8
 
     @property
     def name(self) -> str:
         """File name of the result, without its ending."""
         how = "simulated" if self.simulate else self.target
-        parts = (self.model, f"a{self.bits}", self.scaling or "none", self.softmax, self.observer)
+        bits = f"a{self.bits}" if self.weights == 8 else f"w{self.weights}a{self.bits}"
+        parts = (self.model, bits, self.scaling or "none", self.softmax, self.observer)
         return PREFIX + "-".join((*parts, self.widths, how))
 
     def config(self) -> Any:
@@ -66,6 +73,7 @@ class Case:
             scaling=self.scaling,
             softmax=self.softmax,
             activation_bits=self.bits,
+            weight_bits=self.weights,
             observer=self.observer,
             widths=self.widths,
             # What everybody does is to be compared with, not what it could be.
@@ -161,6 +169,17 @@ class Source:
             "import": round(imported - start, 2),
             "calibrate": round(calibrated - imported, 2),
         }
+        self._plans: dict[str, QuantPlan] = {}
+
+    def plan(self, case: Case) -> QuantPlan:
+        """How the case is quantized; cases that differ in their softmax share everything else."""
+        base = replace(case, softmax=DEFAULT_SOFTMAX)
+        if base.name not in self._plans:
+            plan = plan_from_statistics(self.graph, self.statistics, base.config())
+            self._plans = {base.name: plan}
+        if case == base:
+            return self._plans[base.name]
+        return with_softmax(self.graph, self.statistics, self._plans[base.name], case.softmax)
 
 
 def measure(case: Case, source: Source) -> Result:
@@ -173,7 +192,7 @@ def measure(case: Case, source: Source) -> Result:
         now = time.perf_counter()
         seconds[name], start = round(now - start, 2), now
 
-    plan = plan_from_statistics(source.graph, source.statistics, case.config())
+    plan = source.plan(case)
     lap("plan")
     run: Any
     if case.simulate:
@@ -203,17 +222,20 @@ def markdown(results: list[Result]) -> str:
     lines = [
         "# Integer against float, top-1 on real images",
         "",
-        "| model | images | act. bits | widths | scaling | softmax | observer | on | float "
-        "| integer | change (95 %) | agreement | McNemar p | SQNR dB |",
+        "| model | images | bits, weights / act. | widths | scaling | softmax | observer | on "
+        "| float | integer | change (95 %) | agreement | McNemar p | SQNR dB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    key: Callable[[Result], Any] = lambda r: (r.case.model, -r.case.bits, -r.sqnr_db)  # noqa: E731
+    key: Callable[[Result], Any] = lambda r: (  # noqa: E731
+        (r.case.model, -r.case.weights, -r.case.bits, -r.sqnr_db)
+    )
     for r in sorted(results, key=key):
         c = r.case
         low, high = r.change_interval
         where = "simulated" if c.simulate else c.target
         lines.append(
-            f"| {c.model} | {r.images} | {c.bits} | {c.widths} | {c.scaling or 'none'} "
+            f"| {c.model} | {r.images} | {c.weights} / {c.bits} | {c.widths} "
+            f"| {c.scaling or 'none'} "
             f"| {c.softmax} | {c.observer} | {where} | {r.float_top1:.2%} | {r.integer_top1:.2%} "
             f"| {100 * r.change:+.2f} ({100 * low:+.2f} .. {100 * high:+.2f}) "
             f"| {r.agreement:.2%} | {r.mcnemar_p:.3g} | {r.sqnr_db:.1f} |"
@@ -235,6 +257,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
     product = itertools.product(
         options.model,
         options.bits,
+        options.weights,
         options.scaling,
         options.softmax,
         options.observer,
@@ -244,6 +267,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
         Case(
             model=model,
             bits=int(bits),
+            weights=int(weights),
             scaling=None if scaling == "none" else scaling,
             softmax=softmax,
             observer=observer,
@@ -251,7 +275,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
             target=options.target,
             simulate=options.simulate,
         )
-        for model, bits, scaling, softmax, observer, widths in product
+        for model, bits, weights, scaling, softmax, observer, widths in product
     ]
 
 
@@ -288,6 +312,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     parser.add_argument("--model", type=several, default=["digits"], help=f"of {list(MODELS)}")
     parser.add_argument("--bits", type=several, default=["8"], help="activation bits")
+    parser.add_argument("--weights", type=several, default=["8"], help="weight bits")
     parser.add_argument("--scaling", type=several, default=["none", "qads"])
     parser.add_argument("--softmax", type=several, default=["linear_pot"])
     parser.add_argument("--observer", type=several, default=["auto"])
@@ -297,6 +322,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--simulate", action="store_true", help="float simulation, nothing compiled"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument(
+        "--page", type=Path, help="write the table into it, such as docs/accuracy.md"
+    )
     parser.add_argument("--force", action="store_true", help="measure again what is there")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.model) - set(MODELS))
@@ -319,6 +347,8 @@ def main(arguments: list[str] | None = None) -> int:
         done = run_model(name, list(group), options.out) and done
     table = markdown(load_results(options.out))
     (options.out / "accuracy.md").write_text(table, encoding="utf-8")
+    if options.page:
+        insert(options.page, "accuracy", table)
     print(table)
     return 0 if done else 1
 

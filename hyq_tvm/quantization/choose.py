@@ -39,7 +39,7 @@ def choose(planner: Planner) -> Choices:
     choices = Choices(
         wide=_wide_streams(planner),
         scaled=frozenset(planner.recipes),
-        fine_softmax=_fine_softmax(planner),
+        fine_softmax=fine_softmax(planner),
     )
     unary = [n.name for n in planner.graph if n.op == "unary" and not is_clamp(n)]
     if config.scaling == "qads_paper":
@@ -65,7 +65,7 @@ def _wide_streams(planner: Planner) -> frozenset[str]:
     return frozenset(s.name for s in planner.structure.streams if wide(s))
 
 
-def _fine_softmax(planner: Planner) -> frozenset[str]:
+def fine_softmax(planner: Planner) -> frozenset[str]:
     """Attentions whose weights have 16 bits: by wish, or because 8 lose the tails of their rows."""
     config = planner.config
     fine = set()

@@ -16,7 +16,7 @@ from hyq_tvm.errors import CalibrationError
 from hyq_tvm.quantization import distribution_scaling as scaling
 from hyq_tvm.quantization.bias_correction import bias_shift
 from hyq_tvm.quantization.calibrate import ExecutorFactory, Statistics, collect
-from hyq_tvm.quantization.choose import attention_sample, choose, softmax_errors
+from hyq_tvm.quantization.choose import attention_sample, choose, fine_softmax, softmax_errors
 from hyq_tvm.quantization.config import QuantConfig
 from hyq_tvm.quantization.demand import Stream, is_clamp
 from hyq_tvm.quantization.float_executor import FloatExecutor
@@ -32,6 +32,8 @@ WIDE_BITS = 16
 WIDE_MAX = 2 ** (WIDE_BITS - 1) - 1
 STREAM_HEADROOM = 1.25
 OUTPUT_HEADROOM = 2.0
+LEAST_LOGIT = 1e-2
+"""Of the published softmax's grid: on finer ones its weights of rows of zeros leave int64 (SM7)."""
 LAYER_OPS = frozenset("conv2d dense matmul attention softmax layer_norm group_norm unary".split())
 
 
@@ -82,6 +84,12 @@ class Planner:
             shift = bias_shift(node, rows[source].rows, tensors[source], layer.weight_bits)
             found[name] = replace(layer, bias_shift=shift)
         return found
+
+    def softmax_layers(self) -> dict[str, LayerPlan]:
+        """The decisions about attention and softmax, which depend on nothing else of a plan."""
+        choices = Choices(fine_softmax=fine_softmax(self))
+        nodes = (node for node in self.graph if node.op in ("attention", "softmax"))
+        return {node.name: self._layer(node, choices) for node in nodes}
 
     def solve(self, group: Group, choices: Choices) -> Solution:
         """The group's grid."""
@@ -141,7 +149,7 @@ class Planner:
         else:
             seen = self.statistics.tensors[node.inputs[0]]
             peak = max(-float(seen.low), float(seen.high))
-        return max(peak, 1e-6) / 127
+        return max(peak, LEAST_LOGIT) / 127
 
     def _scaled(self, layer: LayerPlan, group: Group, name: str, solution: Solution) -> LayerPlan:
         classes = group.classes[name]
@@ -233,6 +241,20 @@ def plan_from_statistics(graph: Graph, statistics: Statistics, config: QuantConf
             plans.append(replace(planner.plan(choices), config=config))
         plans = [variant for plan in plans for variant in with_and_without_shifts(plan)]
         return best_of(graph, plans, _kept_runs(statistics))
+
+
+def with_softmax(graph: Graph, statistics: Statistics, plan: QuantPlan, kind: str) -> QuantPlan:
+    """The same grids with another kind of softmax, and the width of weights that it wants.
+
+    graph, statistics: those that ``plan`` was made from. ``simulated_sqnr_db`` is noted no longer.
+    """
+    config = replace(plan.config, softmax=kind)
+    planner = Planner(graph, statistics, config)
+    layers = {**plan.layers, **planner.softmax_layers()}
+    errors = softmax_errors(statistics, graph, layers)
+    notes = {k: v for k, v in plan.notes.items() if not k.endswith("_sqnr_db")}
+    notes["softmax_max_dp"] = {name: round(e.largest, 5) for name, e in errors.items()}
+    return replace(plan, config=config, layers=layers, notes=notes)
 
 
 def _kept_runs(statistics: Statistics) -> NDArray[np.float32]:

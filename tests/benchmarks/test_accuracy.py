@@ -57,6 +57,45 @@ def test_widths_are_part_of_a_case():
     assert len({case.name for case in found}) == len(found)
 
 
+def test_bits_of_weights_are_part_of_a_case():
+    found = accuracy.cases(parse(["--weights", "8,4", "--scaling", "qads"]))
+    assert [case.config().weight_bits for case in found] == [8, 4]
+    assert [case.name.split("-")[2] for case in found] == ["a8", "w4a8"]
+
+
+def test_kinds_of_softmax_share_the_plan_of_the_default(monkeypatch):
+    made, changed = [], []
+    monkeypatch.setattr(accuracy, "plan_from_statistics", lambda *a: made.append(a[2]) or "plan")
+    monkeypatch.setattr(accuracy, "with_softmax", lambda *a: changed.append(a[2:]) or a[3])
+    source = object.__new__(accuracy.Source)
+    source.graph = source.statistics = None
+    source._plans = {}
+    kinds = ["linear_pot", "table", "poly2"]
+    found = [
+        source.plan(c)
+        for c in accuracy.cases(
+            parse(["--softmax", ",".join(kinds), "--weights", "4", "--scaling", "qads"])
+        )
+    ]
+    assert found == ["plan", "table", "poly2"]
+    assert [config.softmax for config in made] == ["linear_pot"]
+    assert changed == [("plan", "table"), ("plan", "poly2")]
+
+
+def test_the_table_goes_into_a_page(tmp_path, measured):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- accuracy -->\nold\n<!-- end of accuracy -->\nbehind\n")
+    main(["--out", str(tmp_path), "--scaling", "qads", "--page", str(page)])
+    text = page.read_text()
+    assert "| digits | 4 | 8 / 8 " in text
+    assert text.startswith("before\n<!-- accuracy -->\n| model ")
+    assert text.endswith("|\n<!-- end of accuracy -->\nbehind\n")
+    assert "old" not in text
+    page.write_text("no comments")
+    with pytest.raises(ValueError, match=r"page\.md lacks the comments"):
+        main(["--out", str(tmp_path), "--scaling", "qads", "--page", str(page)])
+
+
 def test_unknown_model_ends_with_a_message(capsys):
     with pytest.raises(SystemExit):
         parse(["--model", "digits,lenet"])
@@ -111,8 +150,8 @@ def test_table_is_ordered_and_readable():
     low = result(Case("digits", 6, None))
     text = markdown([low, result(Case("digits", 8, "qads"))])
     rows = [line for line in text.splitlines() if line.startswith("| digits")]
-    assert "| 8 | auto | qads |" in rows[0]
-    assert "| 6 | auto | none |" in rows[1]
+    assert "| 8 / 8 | auto | qads |" in rows[0]
+    assert "| 8 / 6 | auto | none |" in rows[1]
     assert "| 75.00% | 50.00% | -25.00 (" in rows[0]
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 

@@ -8,7 +8,12 @@ from hyq_tvm.quantization.config import QuantConfig
 from hyq_tvm.quantization.graph import Graph
 from hyq_tvm.quantization.lowering import lower
 from hyq_tvm.quantization.plan import WIDE, QuantPlan
-from hyq_tvm.quantization.planner import make_plan
+from hyq_tvm.quantization.planner import (
+    calibrate,
+    make_plan,
+    plan_from_statistics,
+    with_softmax,
+)
 from hyq_tvm.quantization.simulate import simulate
 from tests.quantization.lowering.planning import conv, dense, float_values, node, sqnr
 
@@ -90,6 +95,16 @@ def test_the_plan_does_not_depend_on_the_batches(hybrid, images):
     assert whole.to_json() == pieces.to_json()
 
 
+def test_batches_of_1_and_of_32_give_the_same_plan(hybrid):
+    rng = np.random.default_rng(8)
+    images = rng.normal(size=(40, 4, 4, 8)).astype(np.float32)
+    config = QuantConfig(**SMALL)
+    one, many = (
+        make_plan(hybrid, (images[i : i + n] for i in range(0, 40, n)), config) for n in (1, 32)
+    )
+    assert one.to_json() == many.to_json()
+
+
 def test_plans_survive_the_round_trip(hybrid, images, tmp_path):
     plan = plan_of(hybrid, images)
     plan.save(tmp_path / "plan.json")
@@ -116,6 +131,21 @@ def test_every_softmax_kind_is_planned(hybrid, images, kind):
     plan = plan_of(hybrid, images, softmax=kind, scaling=None)
     assert plan.layers["mix"].softmax == kind
     assert quality(hybrid, plan, images[:3]) > (8 if kind == "hyq" else 20)
+
+
+@pytest.mark.parametrize("kind", ["table", "hyq"])
+def test_another_softmax_on_the_same_grids(hybrid, images, kind):
+    config = QuantConfig(**SMALL, scaling=None)
+    statistics = calibrate(hybrid, [images], config)
+    plan = plan_from_statistics(hybrid, statistics, config)
+    found = with_softmax(hybrid, statistics, plan, kind)
+    planned = plan_of(hybrid, images, softmax=kind, scaling=None)
+    assert (found.config, found.tensors) == (planned.config, planned.tensors)
+    assert found.layers["mix"] == planned.layers["mix"]
+    assert found.notes["softmax_max_dp"] == planned.notes["softmax_max_dp"]
+    assert {n: v for n, v in found.layers.items() if n != "mix"} == {
+        n: v for n, v in plan.layers.items() if n != "mix"
+    }
 
 
 def test_overrides_are_honoured(hybrid, images):
