@@ -5,7 +5,8 @@
 Every model is calibrated with the default configuration on ``--images`` pictures, compiled, and run
 on others: SQNR of the logits against torch, and all output integers against the NumPy golden model.
 A model has a process of its own, so that peak memory is its own. A result is one JSON file in the
-results' folder and is not measured again (``--force`` does); the table of all is ``hybrids.md``.
+results' folder and is not measured again (``--force`` does); the table of all is ``hybrids.md``,
+and ``--page`` puts it into a page of the documentation.
 
 Weights are timm's own initialisation, pictures smooth random fields with noise on them, both from a
 seed. Networks that were never trained differ in how much they amplify any error, so the table
@@ -31,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 import hyq_tvm
+from benchmarks.pages import insert
 from benchmarks.real_models import import_timm
 from hyq_tvm.quantization import gemm
 from hyq_tvm.quantization.fake_quant import weight_on_grid
@@ -199,6 +201,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default=",".join(MODELS), help="comma-separated; all")
     parser.add_argument("--images", type=int, default=100, help="for calibration; 100")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--page", type=Path, help="write the table into it: docs/accuracy.md")
     parser.add_argument("--force", action="store_true", help="measure again what is there")
     options = parser.parse_args(arguments)
     options.model = options.model.split(",")
@@ -222,6 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(markdown([result]).splitlines()[-1], flush=True)
     results = load_results(options.out)
     (options.out / "hybrids.md").write_text(markdown(results), encoding="utf-8")
+    if options.page:
+        insert(options.page, "hybrids", markdown(results))
     print(markdown(results))
     return 0 if all(result.integers_equal for result in results) else 1
 

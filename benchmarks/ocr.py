@@ -6,7 +6,8 @@
 Every runtime reads the same 500 lines and is calibrated on the same 64 others. Judged is the greedy
 CTC text: exact match and characters, spaces not counted. With several widths a line goes to the
 narrowest program that holds it, ours and float alike. Results go to ``ocr.json`` and ``ocr.md`` in
-the folder ``--out``; runtimes that are there are not measured again (``--force`` does).
+the folder ``--out``, and into the page ``--page``; runtimes that are there are not measured again
+(``--force`` does).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 import hyq_tvm
 from benchmarks.ocr_peers import PEERS
+from benchmarks.pages import insert
 from benchmarks.real_models import SHARED, UnavailableError
 from hyq_tvm.demo import text_lines
 from hyq_tvm.report.significance import mcnemar, paired_difference, wilson
@@ -268,6 +270,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lines", type=int, help="only the first so many of the test")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--cache", type=Path, default=Path(".cache/ocr"))
+    parser.add_argument("--page", type=Path, help="write the table into it: docs/accuracy.md")
     parser.add_argument("--force", action="store_true", help="measure again what is there")
     options = parser.parse_args(arguments)
     options.widths = tuple(sorted({int(width) for width in options.widths.split(",")}))
@@ -294,6 +297,8 @@ def main(arguments: list[str] | None = None) -> int:
         except UnavailableError as error:
             print(f"{peer}: skipped, {error}", file=sys.stderr)
         write(options.out, results)
+    if options.page:
+        insert(options.page, "ocr", markdown(list(results.values())))
     print(markdown(list(results.values())))
     return 0 if name not in results or results[name].integer_only else 1
 
