@@ -1,6 +1,7 @@
 """Accuracy of integer models against the float ones they were made from.
 
 ``python -m benchmarks.accuracy --model mobilevit_cifar --bits 8,6 --scaling none,qads``
+``python -m benchmarks.accuracy --model mobilevit_cifar,vit_tiny --table --page docs/accuracy.md``
 
 Every combination of the comma-separated options is quantized, compiled and run over all test
 images. A result is one JSON file under ``benchmarks/results``; a combination whose file is there
@@ -34,6 +35,7 @@ from benchmarks.accuracy_results import Case, Result, load_results, markdown
 from benchmarks.pages import insert
 from benchmarks.real_models import MODELS, RealModel, UnavailableError
 from hyq_tvm.errors import HyqError
+from hyq_tvm.quantization.config import SOFTMAX_KINDS
 from hyq_tvm.quantization.graph import Graph
 from hyq_tvm.quantization.plan import QuantPlan
 from hyq_tvm.quantization.planner import calibrate, plan_from_statistics, with_softmax
@@ -121,8 +123,8 @@ class Source:
         """How the case is quantized; cases that differ in their softmax share everything else."""
         base = replace(case, softmax=DEFAULT_SOFTMAX)
         if base.name not in self._plans:
-            plan = plan_from_statistics(self.graph, self.statistics, base.config())
-            self._plans = {base.name: plan}
+            config = base.config()
+            self._plans[base.name] = plan_from_statistics(self.graph, self.statistics, config)
         if case == base:
             return self._plans[base.name]
         return with_softmax(self.graph, self.statistics, self._plans[base.name], case.softmax)
@@ -164,7 +166,9 @@ def simulation(
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
-    """Every combination of the options, models outermost."""
+    """Every combination of the options, models outermost; or the rows of the table."""
+    if options.table:
+        return [case for model in options.model for case in table_cases(model)]
     product = itertools.product(
         options.model,
         options.bits,
@@ -188,6 +192,16 @@ def cases(options: argparse.Namespace) -> list[Case]:
         )
         for model, bits, weights, scaling, softmax, observer, widths in product
     ]
+
+
+def table_cases(model: str) -> list[Case]:
+    """The rows of the table in docs/accuracy.md: scaling on and off, kinds of softmax, bits."""
+    found = []
+    for weights in (8, 4, 6):
+        found += [Case(model, scaling=scaling, weights=weights) for scaling in ("qads", None)]
+        found += [Case(model, softmax=kind, weights=weights) for kind in SOFTMAX_KINDS[1:]]
+    found += [Case(model, bits, scaling) for bits in (6, 4) for scaling in ("qads", None)]
+    return [*found, Case(model, 6, None, observer="percentile", widths="uniform")]
 
 
 def run_model(name: str, wanted: list[Case], folder: Path) -> bool:
@@ -228,6 +242,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--softmax", type=several, default=["linear_pot"])
     parser.add_argument("--observer", type=several, default=["auto"])
     parser.add_argument("--widths", type=several, default=["auto"], help="auto, uniform")
+    parser.add_argument("--table", action="store_true", help="the rows of docs/accuracy.md")
     parser.add_argument("--target", default="llvm")
     parser.add_argument(
         "--simulate", action="store_true", help="float simulation, nothing compiled"
