@@ -2,47 +2,40 @@
 
 ``python -m benchmarks.mutation --part numerics`` (or ``isa``, ``passes``)
 
-A mutant is one change of one expression: a comparison, an operator, a constant, a condition. Each
-is tried in a process of its own, forked after NumPy, Hypothesis and TVM were imported, so that a
-mutant costs what its tests cost; sources on the disk are never touched. The tests of the module of
-the same name run first. ``--sample N`` tries N mutants drawn by ``--seed``; results are lines of a
-log, and mutants that it holds are not tried again.
+A mutant is one change of one expression: a comparison, an operator, a constant, a condition. First
+the tests run once, which tells what they cost and which lines they execute. Then every mutant has a
+process of its own, forked with everything imported and collected, which runs the tests that execute
+its line, the cheapest first, until one fails; sources on the disk are never touched. Tests that
+need several times the processor time that they needed before count as noticing. ``--sample N``
+tries N mutants drawn by ``--seed``. Results are lines of a log; mutants of unchanged files that it
+holds are not tried again, survivors with ``--survivors``.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import copy
+import hashlib
 import importlib
-import importlib.machinery
 import json
-import os
-import signal
-import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-LOG = Path(__file__).with_name("results") / "mutation.jsonl"
-PATIENCE = 120
-KILLED, SURVIVED, HUNG = "killed", "survived", "hung"
+from benchmarks.mutating import process
+from benchmarks.mutating.places import mutated, places, statement_lines
+from benchmarks.mutating.process import SURVIVED
+from benchmarks.mutating.session import Session, collect, fresh
+from benchmarks.mutating.survey import ROOT, Survey
 
-COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
-OPERATORS = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.Add, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitOr, ast.Pow: ast.Mult,
-    ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
+LOG = Path(__file__).with_name("results") / "mutation.jsonl"
+UNTESTED = "untested"
+PATIENCE, START = 4.0, 10.0
+"""A mutant's limit: so many times the seconds of its tests, and seconds to start in."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Part:
 
 
 PARTS = {
-    "numerics": Part(("hyq_tvm/numerics",), ("tests/numerics",)),
+    "numerics": Part(("hyq_tvm/numerics",), ("tests/numerics", "tests/trust/test_survivors.py")),
     "isa": Part(
         ("hyq_tvm/vta/isa",),
         ("tests/vta/test_isa.py", "tests/vta/test_program.py", "tests/vta/test_simulator.py"),
@@ -70,126 +63,83 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """The ``number``-th place of a file that can be changed."""
+    """The ``number``-th place of a file that can be changed. digest: of the file's text."""
 
     file: str
     number: int
     line: int
     change: str
+    digest: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return ROOT / self.file
 
 
-def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Nodes that can be changed and how, in order; no annotations, texts or messages."""
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        if change := _change(node):
-            yield node, change
-        stack += reversed([child for child in _children(node)])
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    skipped: tuple[Any, ...] = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "type_params"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not isinstance(child, skipped):
-                yield child
-
-
-def _change(node: ast.AST) -> str:
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
-        return f"{type(node.ops[0]).__name__} -> {COMPARISONS[type(node.ops[0])].__name__}"
-    if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in OPERATORS:
-        return f"{type(node.op).__name__} -> {OPERATORS[type(node.op)].__name__}"
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
-        return f"{node.value} -> {_other(node.value)}"
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        return f"{type(node.op).__name__} removed"
-    return ""
-
-
-def _other(value: Any) -> Any:
-    return not value if isinstance(value, bool) else value + 1
-
-
-def mutate(node: Any) -> None:
-    """Change the node in place."""
-    if isinstance(node, ast.Compare):
-        node.ops[0] = COMPARISONS[type(node.ops[0])]()
-    elif isinstance(node, ast.Constant):
-        node.value = _other(node.value)
-    elif isinstance(node, ast.UnaryOp):
-        node.op = ast.UAdd() if isinstance(node.op, ast.USub) else ast.Invert()
-        if isinstance(node.op, ast.Invert):
-            operand = copy.copy(node.operand)
-            node.op, node.operand = ast.Not(), ast.UnaryOp(ast.Not(), operand)
-            ast.copy_location(node.operand, operand)
-    else:
-        node.op = OPERATORS[type(node.op)]()
+def files(part: Part) -> list[Path]:
+    """All sources of a part."""
+    return [file for folder in part.sources for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def mutants(part: Part) -> list[Mutant]:
     """All of a part."""
     found = []
-    for folder in part.sources:
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            name = file.relative_to(ROOT).as_posix()
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            for number, (node, change) in enumerate(places(tree)):
-                found.append(Mutant(name, number, getattr(node, "lineno", 0), change))
+    for path in files(part):
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        for number, (node, change) in enumerate(places(ast.parse(text))):
+            found.append(Mutant(name, number, getattr(node, "lineno", 0), change, digest))
     return found
 
 
-def mutated_source(mutant: Mutant) -> bytes:
-    """The file with its one change."""
-    tree = ast.parse((ROOT / mutant.file).read_text(encoding="utf-8"))
-    for number, (node, _) in enumerate(places(tree)):
-        if number == mutant.number:
-            mutate(node)
-    return ast.unparse(ast.fix_missing_locations(tree)).encode()
+@dataclass
+class Trial:
+    """Mutants of a part; ``tell`` learns the fate of each and the seconds that it took."""
 
+    part: Part
+    wanted: Sequence[Mutant]
+    tell: Callable[[Mutant, str, float], None]
+    end: float
 
-def attempt(mutant: Mutant, part: Part) -> str:
-    """Fork, run the tests on the mutant, and say what became of it."""
-    child = os.fork()
-    if not child:
-        _run_tests(mutant, part)
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return SURVIVED if status == 0 else KILLED
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return HUNG
+    def run(self) -> None:
+        """Those inside of functions in one session, then the others."""
+        found = process.answer(self._session)
+        for mutant in self.wanted:
+            if found.at_import(mutant.file, self._lines(mutant)):
+                self._judge(mutant, found, None)
 
+    def _session(self) -> Survey:
+        surveys = []
 
-def _run_tests(mutant: Mutant, part: Part) -> None:
-    import pytest
+        def work(session: Session, found: Survey) -> None:
+            surveys.append(found)
+            for mutant in self.wanted:
+                if not found.at_import(mutant.file, self._lines(mutant)):
+                    self._judge(mutant, found, session)
 
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    sys.dont_write_bytecode = True
-    target, source = str(ROOT / mutant.file), mutated_source(mutant)
-    read = importlib.machinery.SourceFileLoader.get_code
+        collect(self.part.tests, Session(files(self.part), work))
+        return surveys[0]
 
-    def get_code(self: Any, fullname: str) -> Any:
-        if self.get_filename(fullname) == target:
-            return compile(source, target, "exec")
-        return read(self, fullname)
+    def _judge(self, mutant: Mutant, found: Survey, session: Session | None) -> None:
+        if time.monotonic() > self.end:
+            return
+        start = time.monotonic()
+        tests = found.noticing(mutant.file, self._lines(mutant))
+        tree = mutated(mutant.path.read_text(encoding="utf-8"), mutant.number)
+        code = compile(tree, str(mutant.path), "exec")
+        limit = START + PATIENCE * sum(found.seconds[test] for test in tests)
+        if not tests:
+            fate = UNTESTED
+        elif session:
+            fate = session.fate(mutant.path, code, tests, limit)
+        else:
+            fate = fresh(mutant.path, code, tests, found.seconds, limit)
+        self.tell(mutant, fate, time.monotonic() - start)
 
-    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
-    stem = Path(mutant.file).stem
-    first = [str(t) for folder in part.tests for t in sorted((ROOT / folder).rglob(f"*{stem}*.py"))]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
-    status = 0
-    for tests in (first, [str(ROOT / folder) for folder in part.tests]):
-        status = status or (int(pytest.main([*options, *tests])) if tests else 0)
-    os._exit(0 if status == 0 else 1)
+    def _lines(self, mutant: Mutant) -> range:
+        lines = statement_lines(mutant.path.read_text(encoding="utf-8"))
+        return lines.get(mutant.line, range(mutant.line, mutant.line + 1))
 
 
 def main() -> None:
@@ -200,37 +150,49 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--log", type=Path, default=LOG)
+    parser.add_argument("--survivors", action="store_true", help="try those again")
     options = parser.parse_args()
     part = PARTS[options.part]
-    for name in ("pytest", "hypothesis", "hypothesis.extra.numpy", *part.preload):
-        importlib.import_module(name)
     chosen = mutants(part)
     order = np.random.default_rng(options.seed).permutation(len(chosen))[: options.sample]
+    sample = [chosen[int(index)] for index in order]
     known = _known(options.log)
-    end = time.monotonic() + 60 * options.minutes
-    for index in order:
-        mutant = chosen[int(index)]
-        if mutant in known:
-            continue
-        if time.monotonic() > end:
-            break
-        known[mutant] = attempt(mutant, part)
-        with options.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**asdict(mutant), "fate": known[mutant]}) + "\n")
-    tried = {chosen[int(i)]: known[chosen[int(i)]] for i in order if chosen[int(i)] in known}
-    alive = [mutant for mutant, fate in tried.items() if fate == SURVIVED]
-    share = 100 * (1 - len(alive) / max(len(tried), 1))
-    print(f"{options.part}: {len(chosen)} mutants, {len(tried)} tried, {share:.1f} % killed")
-    for mutant in alive:
-        print(f"  {mutant.file}:{mutant.line}: {mutant.change}")
+    again = (SURVIVED, UNTESTED) if options.survivors else ()
+    wanted = [m for m in sample if m not in known or known[m] in again]
+    if wanted:
+        for name in ("hypothesis.extra.numpy", *part.preload):
+            importlib.import_module(name)
+        end = time.monotonic() + 60 * options.minutes
+        Trial(part, wanted, lambda *result: _append(options.log, *result), end).run()
+    known = _known(options.log)
+    fates = {mutant: known[mutant] for mutant in sample if mutant in known}
+    print(summary(f"{options.part}: {len(chosen)} mutants", fates))
+
+
+def summary(title: str, fates: dict[Mutant, str]) -> str:
+    """Counts, and what no test noticed."""
+    alive = [mutant for mutant, fate in fates.items() if fate in (SURVIVED, UNTESTED)]
+    share = 100 * (1 - len(alive) / max(len(fates), 1))
+    counts = ", ".join(f"{count} {fate}" for fate, count in Counter(fates.values()).most_common())
+    lines = [f"{title}, {len(fates)} tried, {share:.1f} % killed: {counts}"]
+    alive.sort(key=lambda m: (m.file, m.line, m.number))
+    return "\n".join([*lines, *(f"  {m.file}:{m.line}: {m.change} ({fates[m]})" for m in alive)])
+
+
+def _append(log: Path, mutant: Mutant, fate: str, seconds: float) -> None:
+    entry = {**asdict(mutant), "fate": fate, "seconds": round(seconds, 2)}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
 
 
 def _known(log: Path) -> dict[Mutant, str]:
+    """The latest fate of every mutant."""
     if not log.exists():
         return {}
     lines = log.read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines if line.endswith("}")]
-    return {Mutant(**{k: v for k, v in e.items() if k != "fate"}): e["fate"] for e in entries}
+    fields = Mutant.__dataclass_fields__
+    return {Mutant(**{name: e[name] for name in fields}): e["fate"] for e in entries}
 
 
 if __name__ == "__main__":

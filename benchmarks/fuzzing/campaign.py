@@ -21,7 +21,7 @@ PATIENCE = 180.0
 GRAPHS_A_PROCESS = 60
 """A fresh process now and then: what compiled code holds is given back."""
 STEPS_LEARNED = 50
-"""Of the learned scaling, a fifth of the usual: it is one plan as well as another to be compiled."""
+"""Of the learned scaling, a fifth of the usual: any plan will do to be compiled."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The same input gives the same bytes, in any process; releases say what they are made of."""
 
-import ast
 import json
 import os
 import re
@@ -8,10 +7,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-
-import pytest
-
-from benchmarks import mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGESTS = """
@@ -76,41 +71,3 @@ def test_the_bill_lists_the_packages_of_the_lock_file_with_licences():
     assert [f"{part['name']}=={part['version']}" for part in parts] == lines
     assert all(re.fullmatch(r"pkg:pypi/[^@]+@.+", part["purl"]) for part in parts)
     assert all(part["licenses"][0]["license"]["name"] != "unknown" for part in parts)
-
-
-SOURCE = "def f(x, y):\n    if x < 3 and not y:\n        return -x + 1\n    return x << 2\n"
-
-
-def test_every_place_is_changed_once_and_the_code_stays_code():
-    count = len(list(mutation.places(ast.parse(SOURCE))))
-    changed = set()
-    for wanted in range(count):
-        tree = ast.parse(SOURCE)
-        for number, (node, _) in enumerate(mutation.places(tree)):
-            if number == wanted:
-                mutation.mutate(node)
-        text = ast.unparse(ast.fix_missing_locations(tree))
-        compile(text, "mutant", "exec")
-        changed.add(text)
-    assert count == 9
-    assert len(changed) == count
-    assert ast.unparse(ast.parse(SOURCE)) not in changed
-
-
-def test_messages_and_annotations_are_no_places():
-    source = 'def f(x: "a" = 1) -> "b":\n    raise ValueError(f"{1 + 2}", 3 < 4)\n'
-    assert len(list(mutation.places(ast.parse(source)))) == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "fate"), [("Add -> Sub", mutation.KILLED), ("none", mutation.SURVIVED)]
-)
-def test_tests_kill_a_mutant_and_spare_the_original(monkeypatch, change, fate):
-    file = "hyq_tvm/numerics/fixed_point.py"
-    part = mutation.Part(("hyq_tvm/numerics",), ("tests/trust/mutation_victim.py",))
-    found = next(m for m in mutation.mutants(part) if m.file == file and "LShift" in m.change)
-    for name in [n for n in sys.modules if n.startswith("hyq_tvm.numerics")]:
-        monkeypatch.delitem(sys.modules, name)  # for the child, which must read the mutant
-    if change == "none":
-        monkeypatch.setattr(mutation, "mutate", lambda node: None)
-    assert mutation.attempt(found, part) == fate
