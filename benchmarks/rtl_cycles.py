@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks import vta_cycles
 from hyq_tvm.vta.arch import DEFAULT, TINY, VTAConfig
-from hyq_tvm.vta.cosim.core import Core
+from hyq_tvm.vta.cosim.core import Core, CoreRun
 from hyq_tvm.vta.cycles import cost
 from hyq_tvm.vta.isa import Instruction, encode, encode_uops, instruction
 from hyq_tvm.vta.isa.encoding import decode
@@ -94,7 +95,7 @@ def measure(core: Core, made: Instruction) -> tuple[int, int]:
     words = encode([*settings, made, last])
     rows = decode(words).tolist()
     event = core.execute(_machine(core.config), words, rows)[len(settings)]
-    return event.end - event.start, cost(rows[len(settings)], (stride, stride), core.config).cycles
+    return event.end - event.start, cost(rows[len(settings)], (stride, stride), core.config)
 
 
 def _machine(config: VTAConfig) -> Machine:
@@ -130,13 +131,18 @@ def whole(name: str, config: VTAConfig) -> dict[str, Any]:
     run = Core(config).run(program, inputs)
     for key, value in expected.items():
         np.testing.assert_array_equal(run.outputs[key], value)
-    hardware = Timing(run.cycles, 0, config.clock_mhz, run.events)
-    return {"model": name, **compared(program, hardware, time_program(program))}
+    return {"model": name, **compared(program, timing(run, config), time_program(program))}
+
+
+def timing(run: CoreRun, config: VTAConfig) -> Timing:
+    """A run of the hardware, from when its first instruction has come on."""
+    first = min(event.start for event in run.events)
+    events = [replace(e, start=e.start - first, end=e.end - first) for e in run.events]
+    return Timing(run.cycles - first, 0, config.clock_mhz, tuple(events))
 
 
 def compared(program: Program, hardware: Timing, model: Timing) -> dict[str, Any]:
     """Whole cycles, and the model's errors layer by layer."""
-    first = min(event.start for event in hardware.events)
     pairs = [
         (ours.name, ours.cycles / theirs.cycles - 1, theirs.cycles)
         for ours, theirs in zip(profile(program, model), profile(program, hardware), strict=True)
@@ -145,13 +151,13 @@ def compared(program: Program, hardware: Timing, model: Timing) -> dict[str, Any
     worst = max(pairs, key=lambda pair: abs(pair[1]))
     weights = sum(cycles for _, _, cycles in pairs)
     return {
-        "hardware_cycles": hardware.cycles - first,
+        "hardware_cycles": hardware.cycles,
         "model_cycles": model.cycles,
-        "error": round(model.cycles / (hardware.cycles - first) - 1, 4),
-        "milliseconds": round((hardware.cycles - first) / hardware.clock_mhz / 1000, 2),
+        "error": round(model.cycles / hardware.cycles - 1, 6),
+        "milliseconds": round(hardware.milliseconds, 2),
         "layers": len(pairs),
         "within_5_percent": sum(abs(error) <= 0.05 for _, error, _ in pairs),
-        "mean_layer_error": round(sum(abs(e) * cycles for _, e, cycles in pairs) / weights, 4),
+        "mean_layer_error": round(sum(abs(e) * cycles for _, e, cycles in pairs) / weights, 6),
         "worst_layer": {"name": worst[0], "error": round(worst[1], 4), "cycles": worst[2]},
     }
 

@@ -1,7 +1,7 @@
 """The cycle model: when each instruction of a program runs, without computing anything.
 
-Units overlap as tokens and queues allow; loads and stores share one DRAM port, whose latency
-overlaps with the data of others. A load waits for its first data, a store for its confirmation.
+Units overlap as tokens and queues allow; one instruction is fetched a cycle. Loads and stores move
+piece by piece (``hyq_tvm.vta.port``), everything else takes what its formula says.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hyq_tvm.errors import DeviceProgramError
-from hyq_tvm.vta.cycles import cost, steps
-from hyq_tvm.vta.isa.table import BY_OPCODE, GEMM, REGISTER, SET, UNITS
-from hyq_tvm.vta.port import Burst, Port
+from hyq_tvm.vta.cycles import LOAD_START, STORE_START, steps
+from hyq_tvm.vta.isa.table import BY_OPCODE, GEMM, LOAD, REGISTER, SET, STORABLE, STORE, UNITS
+from hyq_tvm.vta.pieces import load_pieces, store_pieces
+from hyq_tvm.vta.port import Load, Port, Store
 from hyq_tvm.vta.program import Program
+from hyq_tvm.vta.transfer import Transfer
 from hyq_tvm.vta.units import TOKEN_QUEUES, pops, pushes, unit_of_row
+from hyq_tvm.vta.writes import Computing
+
+FAR = 1 << 62
+FETCH_AGAIN = 2
+"""Cycles from when a full queue gives an instruction away to when it shows the next one."""
 
 _STRIDES = {
     REGISTER[f"{unit.upper()}_{axis}_STRIDE"]: (unit, position)
@@ -76,24 +83,21 @@ def time_program(program: Program) -> Timing:
     return _Schedule(program).run()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Task:
-    """An instruction that was scheduled. Its end moves while another one shares the port with it.
-
-    least: its end if it had the port for itself. after: cycles from its last beat to its end.
-    """
+    """An instruction that has started; ``moving`` knows its end, where ``fixed`` does not."""
 
     index: int
     name: str
     unit: str
     start: int
-    least: int
-    burst: Burst | None = None
-    after: int = 0
+    fixed: int = 0
+    moving: Load | Store | None = None
 
     @property
-    def end(self) -> int:
-        return max(self.least, self.burst.end + self.after) if self.burst else self.least
+    def end(self) -> int | None:
+        """The cycle after it; None while a transfer is under way."""
+        return self.moving.end if self.moving else self.fixed
 
 
 class _Schedule:
@@ -105,43 +109,51 @@ class _Schedule:
         self._last: dict[str, _Task] = {}
         self._strides = {unit: [0, 0] for unit in ("load", "store")}
         self._port = Port()
-        self._fetched = 0
+        self._computing = Computing(program)
+        self._ready: list[int] = []
+        self._fetch_free = 0
         self._tasks: list[_Task] = []
 
     def run(self) -> Timing:
-        while self._fetched < len(self._rows) or any(self._queues.values()):
+        while len(self._tasks) < len(self._rows) or self._port.busy:
             self._fetch()
             starts = {u: s for u in UNITS if (s := self._start(u)) is not None}
-            if not starts:
+            if not starts and not self._port.busy:
                 raise DeviceProgramError("deadlock: run the functional simulator to see where")
-            unit = min(starts, key=lambda u: (starts[u], UNITS.index(u)))
-            self._execute(unit, starts[unit])
+            unit = min(starts, key=lambda u: (starts[u], UNITS.index(u)), default="")
+            if not self._port.advance(starts[unit] if unit else FAR):
+                self._execute(unit, starts[unit])
         products = sum(steps(row) for row in self._rows if row[0] == GEMM.opcode)
-        events = tuple(Event(t.index, t.name, t.unit, t.start, t.end) for t in self._tasks)
+        events = tuple(Event(t.index, t.name, t.unit, t.start, t.end or 0) for t in self._tasks)
         cycles = max((event.end for event in events), default=0)
         return Timing(cycles, products, self._config.clock_mhz, events)
 
     def _fetch(self) -> None:
-        """Fetching is taken to be faster than execution; full queues hold it up."""
-        while self._fetched < len(self._rows):
-            queue = self._queues[unit_of_row(self._rows[self._fetched])]
+        """An instruction a cycle; a full queue holds up all behind it."""
+        while (fetched := len(self._ready)) < len(self._rows):
+            queue = self._queues[unit_of_row(self._rows[fetched])]
             if len(queue) == self._config.queue_depth:
                 return
-            queue.append(self._fetched)
-            self._fetched += 1
+            queue.append(fetched)
+            self._ready.append(self._fetch_free)
+            self._fetch_free += 1
 
     def _start(self, unit: str) -> int | None:
-        """When the head of a queue can start; None while tokens are missing."""
+        """When the head of a queue can start; None while tokens are missing or an end unknown."""
         if not self._queues[unit]:
             return None
-        row = self._rows[self._queues[unit][0]]
-        waits = [self._tokens[queue] for queue in pops(unit, row)]
+        index = self._queues[unit][0]
+        waits = [self._tokens[queue] for queue in pops(unit, self._rows[index])]
         if not all(waits):
             return None
         before = [self._last[unit]] if unit in self._last else []
-        return max((task.end for task in (*before, *(w[0] for w in waits))), default=0)
+        ends = [task.end for task in (*before, *(w[0] for w in waits))]
+        known = [end for end in ends if end is not None]
+        return max(self._ready[index], *known, 0) if len(known) == len(ends) else None
 
     def _execute(self, unit: str, start: int) -> None:
+        if len(self._queues[unit]) == self._config.queue_depth:
+            self._fetch_free = max(self._fetch_free, start + FETCH_AGAIN)
         index = self._queues[unit].popleft()
         row = self._rows[index]
         for queue in pops(unit, row):
@@ -153,15 +165,29 @@ class _Schedule:
         self._tasks.append(task)
 
     def _task(self, index: int, unit: str, row: Sequence[int], start: int) -> _Task:
+        name = BY_OPCODE[row[0]].name
+        if row[0] in (LOAD.opcode, STORE.opcode):
+            move = Transfer.of(row, *self._strides[unit])
+            moving = self._load(move, start) if unit == "load" else self._store(move, start)
+            return _Task(index, name, unit, start, moving=moving)
         if row[0] == SET.opcode and row[SET.columns["register"]] in _STRIDES:
             owner, position = _STRIDES[row[SET.columns["register"]]]
             self._strides[owner][position] = row[SET.columns["value"]]
-        y, x = self._strides.get(unit, (0, 0))
-        taken = cost(row, (y, x), self._config)
-        name, least = BY_OPCODE[row[0]].name, start + taken.cycles
-        if not taken.beats:
-            return _Task(index, name, unit, start, least)
-        latency = self._config.dram_latency
-        before, after = (latency, 0) if unit == "load" else (0, latency)
-        burst = self._port.take(unit, start + before, taken.beats)
-        return _Task(index, name, unit, start, least, burst, after)
+        end = start + self._computing.cycles(row)
+        if unit == "compute" and (writes := self._computing.writes(row, start, end)):
+            self._port.computes(writes)
+        return _Task(index, name, unit, start, end)
+
+    def _load(self, move: Transfer, start: int) -> Load:
+        if move.memory == "UOP":
+            self._computing.load_uops(move)
+        pieces = load_pieces(move, self._config.block, self._config.bus_bytes)
+        begin = start + LOAD_START + self._config.dram_latency
+        memory = "inp" if move.memory == "INP" else "acc" if move.memory in STORABLE else ""
+        self._port.load = Load(pieces, begin, memory, move.sram)
+        return self._port.load
+
+    def _store(self, move: Transfer, start: int) -> Store:
+        count = store_pieces(move, self._config.block, self._config.bus_bytes)
+        self._port.store = Store(count, start + STORE_START, self._config.dram_latency)
+        return self._port.store

@@ -110,7 +110,7 @@ def test_an_attention_block(config):
     program = compile_operations(ops, ["y"], config)
     run = Core(config).run(program, {"x": values["x"]})
     np.testing.assert_array_equal(run.outputs["y"], values["y"])
-    close(run, program, 0.1)
+    close(run, program, 0.002)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -122,7 +122,7 @@ def test_an_inverted_residual_block(config):
     made = compile_program(program.instructions, program.inputs, program.outputs, config)
     (result,), run = made.run(Core(config), x)
     np.testing.assert_array_equal(result, program.run(x)[0])
-    close(run, made.program, 0.1)
+    close(run, made.program, 0.002)
 
 
 @pytest.mark.slow
@@ -131,4 +131,4 @@ def test_one_image_through_the_trained_model(trained):  # noqa: F811  (the fixtu
     made = compile_program(program.instructions, program.inputs, program.outputs, DEFAULT)
     (result,), run = made.run(Core(DEFAULT), images[:1])
     np.testing.assert_array_equal(result, program.run(images[:1])[0])
-    close(run, made.program, 0.1)
+    close(run, made.program, 0.002)

@@ -130,7 +130,7 @@ class Stream:
     def _place_early(self, resident: Resident) -> Placed | None:
         """Room for something new, and the tile that loads it: an open one for constants."""
         buffer = self._buffers[resident.buffer]
-        cost = sum(transfer_cost(move, self.config).cycles for move in resident.moves)
+        cost = sum(transfer_cost(move, self.config) for move in resident.moves)
         for when in self._opportunities(resident.moves, cost):
             start = buffer.place(resident.key, resident.entries, when, self._tiles)
             if start is not None:

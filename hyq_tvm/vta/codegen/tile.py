@@ -96,7 +96,7 @@ class Tile:
 
     def _load(self, move: Transfer, pad: int) -> Load:
         self.stream.check_read((move.dram, move.end), self.index)
-        self.load_cycles += transfer_cost(move, self.stream.config).cycles
+        self.load_cycles += transfer_cost(move, self.stream.config)
         strides = {"LOAD_Y_STRIDE": move.y_stride, "LOAD_X_STRIDE": move.x_stride}
         pads = dict(zip(("pad_top", "pad_bottom", "pad_left", "pad_right"), move.pads, strict=True))
         made = instruction("LOAD", **_fields(move), **pads)
