@@ -103,7 +103,7 @@ def _operator(
             for number in entry["arguments"]
         ]
     dtype = "int8" if case.depth else "uint8"
-    tensors = [_on_gpu(array) for array in arrays]
+    tensors = [cuda_device.on_gpu(array) for array in arrays]
     out = cuda_device.empty(case.shape, dtype)
 
     def call(calls: int) -> float:
@@ -127,12 +127,6 @@ def _is_exact(case: OpCase, inputs: Sequence[NDArray[Any]], made: NDArray[Any]) 
         if not np.array_equal(made[part], wanted):
             return False
     return True
-
-
-def _on_gpu(array: NDArray[Any]) -> Any:
-    tensor = cuda_device.empty(array.shape, str(array.dtype))
-    cuda_device.upload(tensor, array)
-    return tensor
 
 
 def _repeated(measure: Callable[[int], float]) -> float:

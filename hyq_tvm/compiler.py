@@ -35,8 +35,20 @@ from hyq_tvm.quantization.planner import make_plan
 from hyq_tvm.quantization.target_drop import plan_for_drop
 from hyq_tvm.targets import resolve
 from hyq_tvm.targets.backend import option_dict
+from hyq_tvm.targets.cuda import CudaTarget
 from hyq_tvm.targets.vta import VTATarget
-from hyq_tvm.tuning import Bar, Budget, Task, Tracker, accelerator, extract, measurer, run
+from hyq_tvm.tuning import (
+    Bar,
+    Budget,
+    Task,
+    Tracker,
+    accelerator,
+    extract,
+    gpu,
+    measurer,
+    rounds,
+    run,
+)
 from hyq_tvm.tuning.measure import Measurer
 from relay_passes.add_integer_entry import add_integer_entry
 from relay_passes.check_integer_only import check_integer_only
@@ -166,6 +178,7 @@ def tune(
     seed: int = 0,
     tracker: str | None = None,
     key: str = "",
+    split: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Path:
     """Measure choices of the schedule rules for a quantized module, and keep the fastest.
@@ -178,6 +191,9 @@ def tune(
         included; None for no such limit.
     tracker, key: ``"host:port"`` of a TVM RPC tracker and the key of the servers that measure;
         None measures on this machine.
+    split: for a GPU that cannot be reached, measure nothing: write ``trials`` candidates (default:
+        64) to this folder, which ``python -m hyq_tvm.gpu_timing`` measures where the GPU is. What
+        ``records`` holds decides which; ``hyq_tvm.tuning.take`` adds what comes back.
     progress: show a progress bar on a terminal.
 
     Raises ``TuningError``, ``TargetError``, ``ConfigError`` (a float module).
@@ -189,6 +205,9 @@ def tune(
     if not facts.is_quantized(mod):
         raise ConfigError("tune() takes an integer module: quantize() the float module first")
     folder = Path(records)
+    if split is not None:
+        _split(mod, tvm_target, folder, Path(split), where, trials, seed)
+        return folder
     tasks, measuring = _tuning(mod, tvm_target, where)
     with Bar(budget, progress) as bar:
         run(tasks, folder, budget, measuring, seed, bar)
@@ -199,11 +218,30 @@ def _tuning(
     mod: tvm.IRModule, target: Any, tracker: Tracker | None
 ) -> tuple[list[Task], Callable[[], AbstractContextManager[Measurer]]]:
     """What there is to tune, and what measures it."""
+    if isinstance(target, CudaTarget):
+        return gpu.extract(mod, target), lambda: gpu.measurer(target, tracker)
     if not isinstance(target, VTATarget):
         return extract(mod, target), lambda: measurer(target, tracker)
     if tracker is not None:
         raise TuningError("target 'vta' is measured by its cycle model: leave the tracker out")
     return accelerator.extract(mod, target), lambda: accelerator.cycle_measurer(target)
+
+
+def _split(
+    mod: tvm.IRModule,
+    target: Any,
+    records: Path,
+    folder: Path,
+    tracker: Tracker | None,
+    trials: int | None,
+    seed: int,
+) -> None:
+    """Candidates for a machine that cannot be reached."""
+    if not isinstance(target, CudaTarget):
+        raise TuningError(f"split= is for target 'cuda': tune for {target.kind.name!r} there")
+    if tracker is not None:
+        raise TuningError("split= is for machines that cannot be reached: leave the tracker out")
+    rounds.prepare(gpu.extract(mod, target), records, folder, trials or rounds.TRIALS, target, seed)
 
 
 class _Progress:

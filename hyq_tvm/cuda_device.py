@@ -29,7 +29,7 @@ CUDA = 2
 CUBIN = "kernels.{}.cubin"
 
 _POOLED = 2
-_EXISTS, _CAPABILITY = 0, 4  # TVM's numbers of device attributes
+_EXISTS, _CAPABILITY, _NAME = 0, 4, 5  # TVM's numbers of device attributes
 _LOADER = "ffi.Module.load_from_bytes.cuda"
 
 
@@ -55,6 +55,12 @@ def architecture() -> str:
     if attribute is None or not attribute(CUDA, 0, _EXISTS):
         raise TargetError("target 'cuda': the driver finds no NVIDIA GPU on this machine")
     return "sm_" + str(attribute(CUDA, 0, _CAPABILITY)).replace(".", "")
+
+
+def card() -> str:
+    """The first GPU's name, such as ``NVIDIA H200``; raises as ``architecture``."""
+    architecture()
+    return str(_function("runtime.GetDeviceAttr")(CUDA, 0, _NAME))
 
 
 def ensure_loaded() -> None:
@@ -204,6 +210,13 @@ def upload(tensor: Any, array: NDArray[Any]) -> None:
     whole = np.ascontiguousarray(array)
     copy = _function("runtime.TVMTensorCopyFromBytes")
     copy(tensor, ctypes.c_void_p(whole.ctypes.data), whole.nbytes)
+
+
+def on_gpu(array: NDArray[Any]) -> Any:
+    """The array as a tensor on the first GPU."""
+    tensor = empty(array.shape, str(array.dtype))
+    upload(tensor, array)
+    return tensor
 
 
 def download(tensor: Any) -> NDArray[Any]:

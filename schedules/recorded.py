@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,23 @@ def workload_key(workload: Workload) -> str:
 
 
 def target_key(target: Any) -> str:
-    """Processor, instruction set and number of threads; of a GPU, its architecture."""
+    """Processor, instruction set and number of threads; architecture and card of a GPU.
+
+    A GPU whose card is not known has the key of its architecture.
+    """
     if str(target.kind.name) == "cuda":
-        return f"cuda/{target.attrs['arch']}"
+        card = target.attrs.get("model", "")
+        return f"cuda/{target.attrs['arch']}" + (f"/{card}" if card else "")
     processor = str(target.attrs.get("mcpu", "generic"))
     return f"llvm/{processor}/{instruction_set(target).name}/{cores(target)}"
+
+
+def serves(record: str, target: str) -> bool:
+    """Whether a record with the key ``record`` says something of ``target``.
+
+    One of any card of an architecture does where the card is not known.
+    """
+    return record == target or (target.count("/") == 1 and record.startswith(f"{target}/"))
 
 
 def read(folder: Path) -> list[Record]:
@@ -138,7 +150,7 @@ class Records:
     """Which choices were fastest; a user's records come before those of the package."""
 
     def __init__(self, *sources: Iterable[Record]) -> None:
-        self._sources = [fastest(source) for source in sources]
+        self._sources = [fastest(_of_cards_too(source)) for source in sources]
         self._skipped: set[Any] = set()
 
     @classmethod
@@ -148,11 +160,15 @@ class Records:
         return cls(shipped) if folder is None else cls(read(folder), shipped)
 
     def find(self, workload: Workload, target: Any) -> Sequence[Record]:
-        """Records of the workload on such a processor with as many threads, the fastest first."""
+        """Records of the workload on such a processor with as many threads, the fastest first.
+
+        Of a GPU: on its card, else on any of its architecture.
+        """
         if not any(self._sources):
             return ()
-        key = workload_key(workload), target_key(target)
-        return next((source[key] for source in self._sources if key in source), ())
+        work, machine = workload_key(workload), target_key(target)
+        keys = [(work, machine), (work, _architecture(machine))]
+        return next((s[key] for s in self._sources for key in keys if key in s), ())
 
     def kernel(self, workload: Workload, target: Any, tunables: Sequence[Tunable]) -> Kernel | None:
         """The kernel of the fastest record that fits; None where there is none."""
@@ -171,6 +187,21 @@ class Records:
             "skipping a tuning record that no longer fits: %s %s for %s on %s",
             record.rule, dict(record.choice), record.workload, record.target,
         )  # fmt: skip
+
+
+def _of_cards_too(records: Iterable[Record]) -> Iterator[Record]:
+    """All records, those of cards once more as ones of their architectures."""
+    for record in records:
+        yield record
+        whole = _architecture(record.target)
+        if whole != record.target:
+            yield replace(record, target=whole)
+
+
+def _architecture(target: str) -> str:
+    """The key without its card; keys of processors as they are."""
+    kind, *parts = target.split("/")
+    return f"{kind}/{parts[0]}" if kind == "cuda" and parts else target
 
 
 def _made(

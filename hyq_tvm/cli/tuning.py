@@ -38,6 +38,11 @@ _MERGED = "merged.jsonl"
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--tracker", metavar="HOST:PORT", help="Measure on the servers of a TVM tracker.")
 @click.option("--key", default="", help="Which servers of the tracker.")
+@click.option(
+    "--split",
+    type=_FOLDER,
+    help="Measure nothing: write candidates for a GPU elsewhere to this folder (64, or --trials).",
+)
 def tune_command(model: str, records: Path, **values: Any) -> None:
     """Measure faster ways to compute MODEL and keep them in a folder of records.
 
@@ -54,6 +59,13 @@ def tune_command(model: str, records: Path, **values: Any) -> None:
       python -m tvm.exec.rpc_server --tracker HOST:9190 --key rack
       hyq-tvm tune model.pt2 --plan plan.json --tracker HOST:9190 --key rack \\
         --target '{"kind": "llvm", "mcpu": "znver4", "num-cores": 16}'
+
+    \b
+    On a GPU that cannot be reached, in rounds; each learns from those before it:
+      hyq-tvm tune model.pt2 --plan plan.json --target '{"kind": "cuda", "arch": "sm_90"}' \\
+        --split round1
+      python -m hyq_tvm.gpu_timing round1     # there, without a compiler
+      hyq-tvm merge round1 -o records --append
     """
     from hyq_tvm.targets import resolve
     from hyq_tvm.tuning import Tracker
@@ -74,7 +86,11 @@ def tune_command(model: str, records: Path, **values: Any) -> None:
         seed=values["seed"],
         tracker=values["tracker"],
         key=values["key"],
+        split=values["split"],
     )
+    if values["split"] is not None:
+        Console().print(f"{values['split']}: carry it, and python -m hyq_tvm.gpu_timing there")
+        return
     Console().print(f"{records}: use it with hyq-tvm compile --records {records}")
 
 
@@ -82,10 +98,16 @@ def tune_command(model: str, records: Path, **values: Any) -> None:
 @click.argument("folders", nargs=-1, required=True, type=_FOLDER)
 @click.option("--output", "-o", type=_FOLDER, required=True, help="A folder that is not there yet.")
 @click.option("--best", is_flag=True, help="Keep only the fastest choices.")
-def merge_command(folders: tuple[Path, ...], output: Path, best: bool) -> None:
+@click.option("--append", is_flag=True, help="Add to a folder of records that is there.")
+def merge_command(folders: tuple[Path, ...], output: Path, best: bool, append: bool) -> None:
     """Put the tuning records of FOLDERS together into one folder."""
-    from hyq_tvm.tuning import merge
+    from hyq_tvm.tuning import merge, take
 
+    if best and append:
+        raise TuningError("--best makes a folder of its own: leave --append out")
+    if append:
+        Console().print(f"{output}: {take(folders, output)} records more")
+        return
     if output.exists():
         raise TuningError(f"{output} exists: choose another folder")
     count = merge(folders, output / _MERGED, best=best)

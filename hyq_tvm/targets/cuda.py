@@ -1,14 +1,18 @@
 """NVIDIA GPUs: the whole integer program on the device, machine code for one card or several.
 
 Options: ``arch``, one of ``ARCHITECTURES`` or a list of them (default: that of this machine's GPU),
-``host``, options of the ``llvm`` target for the code that launches kernels, and ``graph``, whether
-the launches are captured as one CUDA graph (default: yes). No GPU is needed to compile.
+``card``, the name of the GPU whose tuning records to use (default: this machine's, or any of the
+architecture), ``host``, options of the ``llvm`` target for the code that launches kernels, and
+``graph``, whether the launches are captured as one CUDA graph (default: yes). No GPU is needed to
+compile.
 """
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,9 +35,11 @@ NAME = "cuda"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_120")
 """What the kernels are written for: integer tensor cores since sm_75."""
 
-_OPTIONS = ("arch", "host", "graph")
+_SOURCE_ONLY = "TVM_COMPILE_FORCE_FALLBACK"
+_OPTIONS = ("arch", "card", "host", "graph")
 _DERIVED = ("max_num_threads", "thread_warp_size", "max_shared_memory_per_block",
-            "max_threads_per_block", "registers_per_block", "l2_cache_size_bytes")  # fmt: skip
+            "max_threads_per_block", "registers_per_block", "l2_cache_size_bytes",
+            "model")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,19 @@ class CudaTarget:
     architectures: tuple[str, ...]
     host: Any
     graph: bool = True
+    card: str = ""
     kind: _Kind = field(default_factory=_Kind)
 
     @property
     def attrs(self) -> Mapping[str, Any]:
         """Plain options, for metadata."""
-        return {"arch": list(self.architectures), "graph": self.graph}
+        named = {"card": self.card} if self.card else {}
+        return {"arch": list(self.architectures), "graph": self.graph, **named}
 
     @property
     def device(self) -> Any:
         """TVM's target for the oldest of the cards."""
-        options = {"kind": NAME, "arch": self.architectures[0]}
+        options = {"kind": NAME, "arch": self.architectures[0], "model": self.card}
         return make_target({**options, "host": option_dict(self.host)})
 
     def __enter__(self) -> NoReturn:
@@ -81,10 +89,15 @@ def resolve(options: Mapping[str, Any], *, complete: bool) -> CudaTarget:
     graph = options.get("graph", True)
     if not isinstance(graph, bool):
         raise TargetError(f"target 'cuda': graph={graph!r} is neither true nor false")
+    architectures = _architectures(options.get("arch"))
+    card = str(options.get("card") or options.get("model") or "")
+    if not card and options.get("arch") is None:
+        card = cuda_device.card()
     return CudaTarget(
-        _architectures(options.get("arch")),
+        architectures,
         llvm.resolve({"mtriple": _triple(), **host, "kind": "llvm"}, complete=complete),
         graph,
+        card,
     )
 
 
@@ -107,41 +120,45 @@ def kernel_library(
 
     options: of ``tvm.compile``.
     """
-    code = MachineCode(cuda_toolchain.compiler(), target.architectures)
     config = {"relax.backend.use_cuda_graph": target.graph}
     device = target.device
     context = tvm.transform.PassContext(opt_level=3, config=config)
-    try:
-        # Where a CUDA runtime is loaded, TVM asks for machine code at once.
-        with cuda_device.callback(code), context, device:
-            executable = tvm.compile(module, target=device, **options)
-    except RuntimeError as error:
-        # An error that passes through TVM comes back as another one.
-        raise (code.failure or error) from None
-    if not code.made:
-        code(emitted_source(executable))
+    with _source_only(), context, device:
+        executable = tvm.compile(module, target=device, **options)
+    code = machine_codes(emitted_source(executable), target.architectures)
     return CudaLibrary(executable, {arch: one.cubin for arch, one in code.made.items()}), code
 
 
+@contextmanager
+def _source_only() -> Iterator[None]:
+    """TVM embeds source, also where a CUDA runtime is loaded.
+
+    There it would embed machine code, and such a library loads for the card it was made on alone.
+    """
+    before = os.environ.get(_SOURCE_ONLY)
+    os.environ[_SOURCE_ONLY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SOURCE_ONLY]
+        else:
+            os.environ[_SOURCE_ONLY] = before
+
+
+@dataclass(frozen=True)
 class MachineCode:
-    """Compiles emitted source for every architecture; gives the first one's code."""
+    """Machine code by architecture, and the name of the compiler that made it."""
 
-    def __init__(self, compiler: Compiler, architectures: tuple[str, ...]) -> None:
-        self.compiler = compiler
-        self._architectures = architectures
-        self.made: dict[str, Compiled] = {}
-        self.failure: TargetError | None = None
+    compiler: str
+    made: Mapping[str, Compiled]
 
-    def __call__(self, emitted: str) -> bytes:
-        """What TVM calls with its source; raises ``TargetError``."""
-        complete = source.complete(emitted)
-        try:
-            for arch in self._architectures:
-                self.made[arch] = machine_code(self.compiler, complete, arch)
-        except TargetError as error:
-            self.failure = error
-            raise
-        return self.made[self._architectures[0]].cubin
+
+def machine_codes(emitted: str, architectures: Sequence[str]) -> MachineCode:
+    """Emitted source as machine code for every architecture; raises ``TargetError``."""
+    compiler, complete = cuda_toolchain.compiler(), source.complete(emitted)
+    made = {arch: machine_code(compiler, complete, arch) for arch in architectures}
+    return MachineCode(compiler.name, made)
 
 
 def emitted_source(executable: Any) -> str:
@@ -205,7 +222,7 @@ def _notes(code: MachineCode) -> dict[str, Any]:
         }
         for arch, one in code.made.items()
     }
-    return {"compiler": code.compiler.name, "kernels": kernels}
+    return {"compiler": code.compiler, "kernels": kernels}
 
 
 def _architectures(wanted: Any) -> tuple[str, ...]:
@@ -216,7 +233,7 @@ def _architectures(wanted: Any) -> tuple[str, ...]:
         except TargetError as error:
             raise TargetError(
                 f"{error}; to compile for another machine name its GPU, such as "
-                'target={"kind": "cuda", "arch": "sm_90"}'
+                'target={"kind": "cuda", "arch": "sm_90"} (to tune for it, with tracker= or split=)'
             ) from error
     else:
         named = [wanted] if isinstance(wanted, str) else [str(entry) for entry in wanted]

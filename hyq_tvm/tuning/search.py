@@ -6,6 +6,7 @@ again with the measurements of a killed one goes the same way, without measuring
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -92,6 +93,22 @@ class Search:
             self._batches += 1
             yield self._batch(number)
 
+    def ahead(self) -> Iterator[Trial]:
+        """Choices never measured, the best ones first, where no times come back between them.
+
+        The rules' own choices, then batches of tasks in turn: a task's worth is halved for every
+        batch that it had.
+        """
+        yield from (Trial(i, _OWN) for i, p in enumerate(self.tasks) if _OWN in p.left)
+        told = sum(len(p.seconds) for p in self.tasks)
+        orders = [deque(self._order(i, told)) for i in range(len(self.tasks))]
+        worths = [self._worth(p) for p in self.tasks]
+        while any(orders):
+            number = max((i for i, o in enumerate(orders) if o), key=lambda i: (worths[i], -i))
+            worths[number] *= _PATIENCE
+            for _ in range(min(BATCH, len(orders[number]))):
+                yield Trial(number, orders[number].popleft())
+
     def tell(self, trials: Sequence[Trial], times: Sequence[float | None]) -> None:
         """The seconds of a batch, None for choices that failed."""
         before = {trial.task: self.tasks[trial.task].total for trial in trials}
@@ -109,6 +126,32 @@ class Search:
         """Of all tasks together: with the rules' own choices, and with the best ones."""
         return sum(p.own for p in self.tasks), sum(p.total for p in self.tasks)
 
+    def _order(self, number: int, told: int) -> list[int]:
+        """A task's choices never measured: the fastest in prediction, now and then any."""
+        progress = self.tasks[number]
+        generator = np.random.default_rng([self._seed, told, number])
+        left = generator.permutation([n for n in progress.left if n != _OWN]).tolist()
+        if not left:
+            return []
+        predicted = self._model(progress.task).predict(progress.task.features[left])
+        best = deque(left[i] for i in np.argsort(predicted, kind="stable"))
+        any_ = deque(left)
+        order: dict[int, None] = {}
+        while best:
+            source = any_ if len(order) % BATCH >= BATCH - _RANDOM else best
+            if source:
+                order.setdefault(int(source.popleft()))
+            else:
+                order.update(dict.fromkeys(best))
+                best.clear()
+        return list(order)
+
+    def _worth(self, progress: Progress) -> float:
+        """What may be won; of a task that never ran as much as of the others on average."""
+        known = [p.total for p in self.tasks if p.total]
+        mean = sum(known) / len(known) if known else 1.0
+        return (progress.total or mean) * (_HOPE + self._gain(progress))
+
     def _next_task(self) -> int | None:
         """The task with the most time to win: slow, not stale, and with promising choices."""
         worth = [
@@ -121,7 +164,7 @@ class Search:
     def _gain(self, progress: Progress) -> float:
         """The part of a task's time that the best choice is predicted to save, of those left."""
         best, own = progress.total, progress.own
-        if not best or not own:
+        if not best or not own or not progress.left:
             return 0.0
         ratio = float(np.exp(self._predicted(progress).min())) * own / best
         return max(0.0, 1.0 - ratio)

@@ -18,6 +18,13 @@ from schedules.rule import Kernel, Tunable, Workload
 
 
 @dataclass(frozen=True, eq=False)
+class Candidate(Kernel):
+    """A kernel to be measured, and the operator that it computes."""
+
+    workload: Workload
+
+
+@dataclass(frozen=True, eq=False)
 class Task:
     """Operators that are alike, ``count`` of them, and the ``choices`` of their rule.
 
@@ -33,12 +40,12 @@ class Task:
     rule: Tunable
     choices: Sequence[Any]
 
-    def kernel(self, number: int) -> Kernel:
+    def kernel(self, number: int) -> Candidate:
         """The kernel of choice ``number``; raises ``ValueError`` where the rule makes none."""
         kernel = self.rule.schedule(self.workload, self.target, self.choices[number])
         if kernel is None:
             raise ValueError(f"the rule {self.rule.name} leaves {self.key} to others")
-        return kernel
+        return Candidate(kernel.name, kernel.function, kernel.arguments, self.workload)
 
     def record(self, number: int, seconds: float | None, error: str, cost: float) -> Record:
         """The record of a measurement of choice ``number``."""

@@ -80,6 +80,22 @@ def test_machine_code_for_several_cards_without_a_gpu(nvidia, tmp_path):
         exe(images(4))
 
 
+def test_the_library_holds_source_and_the_cards_code_is_taken(gpu, tmp_path):  # noqa: F811
+    hyq_tvm.compile(dense_module(), target={**ARCH, "arch": ["sm_80", "sm_90"]}).save(
+        tmp_path / "a"
+    )
+    library = tmp_path / "a" / "lib.so"
+    assert b'extern "C" __global__' in library.read_bytes()
+    found = []
+
+    def code(emitted):
+        found.append(emitted)
+        return (tmp_path / "a" / "kernels.sm_90.cubin").read_bytes()
+
+    cuda_device.load_library(library, code)
+    assert len(found) == 1
+
+
 def test_code_for_another_card_is_refused(gpu, tmp_path, monkeypatch):  # noqa: F811
     hyq_tvm.compile(dense_module(), target=ARCH).save(tmp_path / "model")
     monkeypatch.setenv("HYQ_EMULATOR_MAJOR", "8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 import pytest
 
@@ -20,6 +21,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
     monkeypatch.setenv("HYQ_EMULATOR", "1")
     monkeypatch.setattr(cuda_toolchain, "compiler", emulator.EmulatedCompiler)
     loaded = emulator.driver()
+    # Processes that a test starts have it too.
+    folders = [str(emulator.libraries()), os.environ.get("LD_LIBRARY_PATH", "")]
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":".join(filter(None, folders)))
     cuda_device.ensure_loaded()
     return loaded
 

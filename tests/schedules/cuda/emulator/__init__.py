@@ -7,6 +7,7 @@ TVM's own CUDA runtime loads, launches and captures as on a GPU.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import platform
 import re
@@ -50,25 +51,32 @@ class EmulatedCompiler:
 
 
 @cache
-def driver() -> ctypes.CDLL:
-    """The driver, loaded where TVM's CUDA runtime will look for libcuda and libcudart."""
+def libraries() -> Path:
+    """A folder with the driver's libraries, for processes that have it in ``LD_LIBRARY_PATH``."""
     folder = Path(tempfile.mkdtemp(prefix="hyq_emulator_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     version = folder / "version"
     version.write_text(_VERSION)
-    source, script = str(_HERE / "driver.cpp"), f"-Wl,--version-script={version}"
-    for name, options in (("libcudart.so.13", [script]), ("libcuda.so.1", [])):
-        library = folder / name
-        if options:
-            _gpp("-O1", source, *options, f"-Wl,-soname,{name}", "-o", str(library))
-            loaded = ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-        else:
-            # libcuda is a name only: the driver's functions are in the other library.
-            runtime = str(folder / "libcudart.so.13")
-            options = [runtime, "-Wl,--no-as-needed", f"-Wl,-soname,{name}"]
-            _gpp("-x", "c++", "/dev/null", "-x", "none", *options, "-o", str(library))
-            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-    shutil.rmtree(folder)
-    return loaded
+    runtime = str(folder / "libcudart.so.13")
+    script = f"-Wl,--version-script={version}"
+    source = str(_HERE / "driver.cpp")
+    _gpp("-O1", source, script, "-Wl,-soname,libcudart.so.13", "-o", runtime)
+    # libcuda is a name only: the driver's functions are in the other library.
+    options = ["-Wl,--no-as-needed", "-Wl,-soname,libcuda.so.1", f"-Wl,-rpath,{folder}"]
+    driver = str(folder / "libcuda.so.1")
+    _gpp("-x", "c++", "/dev/null", "-x", "none", runtime, *options, "-o", driver)
+    return folder
+
+
+@cache
+def driver() -> ctypes.CDLL:
+    """The driver, loaded where TVM's CUDA runtime will look for libcuda and libcudart."""
+    runtime, *rest = [
+        ctypes.CDLL(str(libraries() / name), ctypes.RTLD_GLOBAL)
+        for name in ("libcudart.so.13", "libcuda.so.1")
+    ]
+    assert rest
+    return runtime
 
 
 def _gpp(*arguments: str) -> None:
