@@ -129,7 +129,7 @@ def attention_constants(
     """
     check_kind(kind)
     if head_dim < 1 or head_dim * 127**2 >= 2**30:
-        raise ConfigError(f"head_dim={head_dim}: int32 holds the sums of 1 to 66,571 products")
+        raise ConfigError(f"head_dim={head_dim}: int32 holds the sums of 1 to 66,572 products")
     step = positive_scale(scale_q) * positive_scale(scale_k) * positive_scale(softmax_scale)
     ratio = positive_scale(scale_v) / positive_scale(scale_out)
     if kind == "hyq":
