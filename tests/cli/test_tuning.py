@@ -1,9 +1,12 @@
 """``hyq-tvm tune``, ``merge`` and ``compile --records``."""
 
+import json
 import shutil
 
 import pytest
 
+from hyq_tvm import gpu_timing
+from hyq_tvm.targets import cuda_toolchain
 from schedules.recorded import read
 from tests.cli import test_cli
 
@@ -29,6 +32,26 @@ def test_tune_goes_on_compile_takes_the_records_and_merge_joins_them(hyq, work, 
     assert "3 records" in hyq(*merged)[1]
     assert "exists" in hyq(*merged)[2]
     assert len(read(tmp_path / "all")) == 3
+
+
+def test_rounds_for_a_gpu_elsewhere(hyq, work, tmp_path):
+    if cuda_toolchain._nvrtc_library() is None and cuda_toolchain._nvcc() is None:
+        pytest.skip("neither NVRTC nor nvcc is installed")
+    records, place = tmp_path / "records", tmp_path / "round"
+    images = ("--calibration", work / "images")
+    target = ("--target", '{"kind": "cuda", "arch": "sm_90"}')
+    command = ("tune", work / "model.pt2", *images, "--records", records, *target)
+    code, out, err = hyq(*command, "--split", place, "--trials", 2)
+    assert (code, err) == (0, "")
+    assert f"{place}: carry it" in out
+    index = gpu_timing.read_index(place)
+    measured = [{**c["record"], "target": "cuda/sm_90/NVIDIA H200", "seconds": 1e-6, "error": "",
+                 "cost": 0.1} for c in index["candidates"]]  # fmt: skip
+    (place / gpu_timing.RESULTS).write_text("".join(json.dumps(r) + "\n" for r in measured))
+    assert "2 records more" in hyq("merge", place, "-o", records, "--append")[1]
+    assert len(read(records)) == len(measured) == 2
+    assert "exists" in hyq(*command, "--split", place)[2]
+    assert "--append" in hyq("merge", place, "-o", records, "--append", "--best")[2]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from hyq_tvm import gpu_timing
 from hyq_tvm.errors import ArtifactError, TargetError, TuningError
 from hyq_tvm.targets import cuda_toolchain, resolve
 from hyq_tvm.targets.cuda_toolchain import Compiled, Resources
-from hyq_tvm.tuning import Budget, rounds, run, take
+from hyq_tvm.tuning import Budget, Tracker, rounds, run, take
 from hyq_tvm.tuning import gpu as tuning_gpu
 from hyq_tvm.tuning.search import BATCH, Search
 from relay_passes.read_program import golden
 from schedules.recorded import Record, Records, fastest, read, target_key
 from tests.schedules.cuda.conftest import gpu  # noqa: F401  a fixture
 from tests.tuning.networks import Imagined, block
+from tests.tuning.test_measure import await_that, free_port, process, tracked
 
 ARCH = {"kind": "cuda", "arch": "sm_90"}
 CARD = "cuda/sm_90/emulated GPU"
@@ -292,3 +294,44 @@ def test_inputs_are_the_same_everywhere():
 
 
 SHAKE = hashlib.sha256(hashlib.shake_128(b"hyq 1").digest(64)).hexdigest()[:8]
+
+
+@contextmanager
+def gpu_server(tracker):
+    port = free_port()
+    place = ("--host", "127.0.0.1", "--port", str(port))
+    announced = ("--tracker", f"{tracker.host}:{tracker.port}", "--key", tracker.key)
+    with process("hyq_tvm.tuning.gpu_server", *place, *announced) as child:
+        yield child
+
+
+def test_servers_of_a_tracker_measure(gpu, network, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with tracked(servers=0) as (tracker, _), gpu_server(tracker):
+        await_that(lambda: tracker.servers() == 1)
+        where = {"tracker": f"{tracker.host}:{tracker.port}", "key": tracker.key}
+        options = {"trials": 5, "progress": False, **where}
+        folder = hyq_tvm.tune(network[0], ARCH, tmp_path / "records", **options)
+        records = read(folder)
+        assert [r.error for r in records] == [""] * 5
+        assert all(r.seconds > 0 for r in records)
+        other = {"kind": "cuda", "arch": "sm_75"}
+        with pytest.raises(TuningError, match=r"a server .* made for sm_75"):
+            hyq_tvm.tune(network[0], other, tmp_path / "other", **options)
+
+
+def test_lost_servers_are_tried_again_and_then_recorded(tmp_path, monkeypatch):
+    archives, folder = [], tuning_gpu.Folder(tmp_path / "round", None)
+    folder._candidates = [{}] * 3
+
+    def asked(self, archive, numbers):
+        archives.append(list(numbers))
+        good = [{"seconds": 1.0, "error": ""}] * (1 if 0 in numbers else 0)
+        return good, "the server was lost: gone"
+
+    monkeypatch.setattr(tuning_gpu._Servers, "_asked", asked)
+    monkeypatch.setattr(Tracker, "await_servers", lambda self: 2)
+    results = dict(tuning_gpu._Servers(Tracker("h", 1, "k")).results(folder))
+    assert sorted(archives) == [[0, 2], [1], [1], [1], [2], [2]]
+    assert results[0]["seconds"] == 1.0
+    assert [results[i]["error"] for i in (1, 2)] == ["the server was lost: gone"] * 2
