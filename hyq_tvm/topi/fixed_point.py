@@ -93,7 +93,9 @@ def dtype_of(x: Expr) -> str:
 
 
 def bounds(dtype: str) -> tuple[int, int]:
-    """Lowest and highest value of a signed integer type."""
+    """Lowest and highest value of an integer type."""
+    if dtype.startswith("uint"):
+        return 0, (1 << int(dtype.removeprefix("uint"))) - 1
     bits = int(dtype.removeprefix("int"))
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
