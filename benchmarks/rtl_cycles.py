@@ -122,11 +122,7 @@ def whole(name: str, config: VTAConfig) -> dict[str, Any]:
     Raises ``AssertionError`` where the core computes other integers than the simulator.
     """
     program = vta_cycles.measure(name, vta_cycles.quantized(name), config).program
-    rng = np.random.default_rng(0)
-    inputs = {
-        key: rng.integers(-100, 100, place.shape).astype(place.dtype)
-        for key, place in program.places("input").items()
-    }
+    inputs = vta_cycles.random_inputs(program)
     expected = Simulator(config).run(program, inputs).outputs
     run = Core(config).run(program, inputs)
     for key, value in expected.items():

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.vta_cycles [models...] [--out FOLDER] [--layers N] [--record FILE]`` prints a
 table of models and, for each, its most expensive layers; it writes a timeline picture of each and
-``vta_cycles.json``. Cycles do not depend on the weights, so these are random.
+``vta_cycles.json``. Cycles do not depend on the weights, so these are random. The seconds that the
+functional simulator takes for an image are the best of a few, on one thread.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import hyq_tvm
 from benchmarks.real_models import UnavailableError, import_timm
@@ -27,6 +30,7 @@ from hyq_tvm.vta.codegen.compile import HOST
 from hyq_tvm.vta.picture import timeline
 from hyq_tvm.vta.profile import LayerProfile, profile, table
 from hyq_tvm.vta.program import Program
+from hyq_tvm.vta.simulator import Simulator
 from hyq_tvm.vta.timing import Timing, time_program
 from relay_passes.read_program import read_program
 
@@ -37,15 +41,17 @@ MODELS = {
     "vit_tiny": ("vit_tiny_patch16_224", 224),
 }
 CLOSE_UP_CYCLES = 60_000
+SIMULATIONS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A model's program and schedule."""
+    """A model's program and schedule, and the simulator's seconds for an image."""
 
     name: str
     program: Program
     timing: Timing
+    seconds: float
 
     def row(self) -> dict[str, Any]:
         """Plain data for the table and the file."""
@@ -61,6 +67,7 @@ class Measured:
             "utilisation": round(self.timing.utilisation, 4),
             "instructions": len(self.program.words),
             "dram_mib": round(self.program.dram_bytes / 2**20, 2),
+            "simulator_seconds": float(f"{self.seconds:.3g}"),
         }
 
 
@@ -79,7 +86,27 @@ def measure(name: str, module: Any, config: VTAConfig) -> Measured:
     program = read_program(module)
     operations = [o for o in program.instructions if o.op not in HOST]
     made = compile_operations(operations, [operations[-1].name], config)
-    return Measured(name, made, time_program(made))
+    return Measured(name, made, time_program(made), simulated(made))
+
+
+def random_inputs(program: Program) -> dict[str, NDArray[Any]]:
+    """Images of small integers."""
+    rng = np.random.default_rng(0)
+    return {
+        key: rng.integers(-100, 100, place.shape).astype(place.dtype)
+        for key, place in program.places("input").items()
+    }
+
+
+def simulated(program: Program) -> float:
+    """Seconds of the functional simulator for an image, the best of ``SIMULATIONS``."""
+    simulator, inputs = Simulator(program.config), random_inputs(program)
+    found = []
+    for _ in range(SIMULATIONS):
+        started = time.perf_counter()
+        simulator.run(program, inputs)
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def costly(layers: Sequence[LayerProfile], count: int) -> list[LayerProfile]:

@@ -15,6 +15,7 @@ def test_the_command_prints_and_draws(monkeypatch, tmp_path, capsys):
     assert "mobilevit_xxs: 0.00 ms at 200 MHz" in printed
     assert "utilisation" in printed
     data = json.loads((tmp_path / "vta_cycles.json").read_text())
+    assert 0 < data["results"][0]["simulator_seconds"] < 1
     (row,) = data["results"]
     assert row["cycles"] > 0
     assert 0 < row["utilisation"] <= row["gemm_utilisation"] <= 1
