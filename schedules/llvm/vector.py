@@ -140,8 +140,18 @@ def gather(buffer: Buffer, indices: Expr) -> Expr:
 
 
 def bind(value: Expr) -> Expr:
-    """``value`` computed here, once."""
-    return T.Bind(value)
+    """``value`` computed here, once.
+
+    Vectors go through memory that LLVM promotes: TVM's simplifier puts what is bound back into its
+    uses unless it is read from memory, and those into theirs, so that code grows exponentially.
+    """
+    dtype = str(value.ty.dtype)
+    kind, _, lanes = dtype.partition("x")
+    if not lanes or kind == "bool":
+        return T.Bind(value)
+    cell = local(kind, int(lanes))
+    store(cell, 0, value, int(lanes))
+    return T.Bind(load(cell, 0, int(lanes)))
 
 
 def local(dtype: str, count: int) -> Buffer:

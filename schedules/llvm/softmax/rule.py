@@ -204,13 +204,11 @@ class _Row:
         return vector.bind(vector.shuffle([plane, vector.constant(0, "int8", _BLOCK)], order))
 
     def _total(self, sums: Sequence[Buffer]) -> Expr:
-        total: Expr = tirx.const(0, "int32")
-        for i, part in enumerate(sums):
-            reduced = vector.intrinsic(
-                "llvm.vector.reduce.add", "int32", 1, vector.load(part, 0, 16)
-            )
-            total = total + (reduced << tirx.const(8 * i, "int32"))
-        return vector.bind(total)
+        """The row's sum: planes join lane by lane, so that one reduction serves all."""
+        total: Expr = vector.load(sums[0], 0, 16)
+        for i, part in enumerate(sums[1:], start=1):
+            total = total + (vector.load(part, 0, 16) << vector.constant(8 * i, "int32", 16))
+        return vector.bind(vector.intrinsic("llvm.vector.reduce.add", "int32", 1, total))
 
     def _reciprocal(self, total: Expr) -> tuple[Expr, Expr]:
         """SM8: multiplier and shift of a row."""
