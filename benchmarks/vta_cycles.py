@@ -3,7 +3,8 @@
 ``python -m benchmarks.vta_cycles [models...] [--out FOLDER] [--layers N] [--record FILE]`` prints a
 table of models and, for each, its most expensive layers; it writes a timeline picture of each and
 ``vta_cycles.json``. Cycles do not depend on the weights, so these are random. The seconds that the
-functional simulator takes for an image are the best of a few, on one thread.
+functional simulator takes for an image are the best of a few, on one thread. ``--tune MINUTES
+--records FOLDER`` searches tile sizes for so long a model and adds the model with what was found.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 import hyq_tvm
 from benchmarks.real_models import UnavailableError, import_timm
 from hyq_tvm.quantization.config import QuantConfig
+from hyq_tvm.targets.vta_records import chooser
 from hyq_tvm.vta.arch import DEFAULT, VTAConfig
 from hyq_tvm.vta.codegen import compile_operations
 from hyq_tvm.vta.codegen.compile import HOST
@@ -81,12 +84,23 @@ def quantized(name: str) -> Any:
     return hyq_tvm.quantize(module, images, QuantConfig(), progress=False)
 
 
-def measure(name: str, module: Any, config: VTAConfig) -> Measured:
-    """Compile a quantized module and schedule it."""
+def measure(name: str, module: Any, config: VTAConfig, records: Path | None = None) -> Measured:
+    """Compile a quantized module, with the tile sizes of ``records``, and schedule it."""
     program = read_program(module)
     operations = [o for o in program.instructions if o.op not in HOST]
-    made = compile_operations(operations, [operations[-1].name], config)
+    choose = chooser(records, config)
+    made = compile_operations(operations, [operations[-1].name], config, choose=choose)
     return Measured(name, made, time_program(made), simulated(made))
+
+
+def tuned(name: str, module: Any, config: VTAConfig, records: Path, minutes: float) -> Measured:
+    """The same with tile sizes that were searched for."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        record.write_text(config.to_json(), encoding="utf-8")
+        target = {"kind": "vta", "record": str(record)}
+        hyq_tvm.tune(module, target, records, minutes, progress=False)
+    return measure(f"{name}_tuned", module, config, records)
 
 
 def random_inputs(program: Program) -> dict[str, NDArray[Any]]:
@@ -138,27 +152,39 @@ def write(measured: Measured, folder: Path) -> None:
     folder.joinpath(f"vta_{measured.name}_part.svg").write_text(part, encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", default=["mobilevit_xxs", "mobilevit_s"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--record", type=Path, help="an architecture record (default: DEFAULT)")
+    parser.add_argument("--tune", type=float, metavar="MINUTES", help="of each model")
+    parser.add_argument("--records", type=Path, default=Path("records"), help="for --tune")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.models) - set(MODELS))
     if unknown:
         parser.error(f"unknown models {unknown}; choose from {list(MODELS)}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = options_of(arguments)
     config = VTAConfig.load(options.record) if options.record else DEFAULT
     results = []
     for name in options.models:
         try:
-            measured = measure(name, quantized(name), config)
+            module = quantized(name)
         except UnavailableError as error:
             print(f"{name}: skipped, {error}", file=sys.stderr)
             continue
+        measured = measure(name, module, config)
         results.append(measured.row())
         write(measured, options.out)
+        if options.tune is not None:
+            folder = options.records / name
+            results.append(tuned(name, module, config, folder, options.tune).row())
         layers = profile(measured.program, measured.timing)
         print(f"\n{name}: {measured.timing.milliseconds:.2f} ms at {config.clock_mhz} MHz")
         print(show(table(costly(layers, options.layers))))

@@ -24,6 +24,16 @@ def test_the_command_prints_and_draws(monkeypatch, tmp_path, capsys):
     assert names == {"vta_cycles.json", "vta_mobilevit_xxs.svg", "vta_mobilevit_xxs_part.svg"}
 
 
+def test_tuned_tiles_stand_beside_the_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(vta_cycles, "quantized", lambda name: dense_module())
+    tuning = ["--tune", "1", "--records", str(tmp_path / "records")]
+    assert vta_cycles.main(["mobilevit_xxs", "--out", str(tmp_path), *tuning]) == 0
+    own, tuned = json.loads((tmp_path / "vta_cycles.json").read_text())["results"]
+    assert tuned["model"] == "mobilevit_xxs_tuned"
+    assert 0 < tuned["cycles"] <= own["cycles"]
+    assert list((tmp_path / "records" / "mobilevit_xxs").iterdir())
+
+
 def test_models_that_are_not_there_are_skipped(monkeypatch, tmp_path, capsys):
     def absent(name):
         raise vta_cycles.UnavailableError("timm is missing")
