@@ -99,9 +99,55 @@ def test_large_work_in_several_threads(batch):
     assert kernel.function.script().count("T.parallel") == 2
 
 
-@pytest.mark.parametrize("choice", [{"kind": "hyq"}, {"weight_bits": 16}])
-def test_other_weights_are_left_to_other_rules(choice):
-    call = attention_call(1, 3, 5, 4, 4, **choice)
+def every_difference(**choice):
+    """Differences of 0 to 2 * 930 steps in many rows: the whole table and what follows it."""
+    call = attention_call(1, 43, 255, 1, 3, weight_bits=16, **choice)
+    call.arrays[0][0, :, 0] = np.arange(1, 128, 3)
+    call.arrays[1][0, :, 0] = np.arange(-127, 128)
+    return call
+
+
+def test_weights_of_16_bits_by_sizes(target):
+    sizes = [(1, 1, 1, 1, 1), (2, 7, 16, 16, 16), (1, 13, 197, 64, 64), (2, 9, 70, 20, 20),
+             (1, 4, 130, 8, 130), (1, 2, 17, 5, 33)]  # fmt: skip
+    calls = {str(size): attention_call(*size, weight_bits=16) for size in sizes}
+    calls["bias"] = attention_call(4, 7, 70, 12, 20, bias=bias_of(2, 7, 70), weight_bits=16)
+    bias = np.full((1, 3, 9), NOTHING, np.int32)
+    calls["everything excluded"] = attention_call(1, 3, 9, 8, 4, bias=bias, weight_bits=16)
+    assert_attention(calls, target)
+
+
+def test_weights_of_16_bits_by_tables(target):
+    calls = {kind: every_difference(kind=kind) for kind in ("linear_pot", "table", "linear")}
+    calls["finer"] = every_difference(fraction_bits=5)
+    calls["coarser"] = every_difference(fraction_bits=3)
+    calls["logits beyond 16 bits"] = every_difference(scale=2.0)
+    assert_attention(calls, target)
+
+
+def test_sums_of_16_bit_weights_beyond_32_bits():
+    call = attention_call(1, 2, 4100, 4, 5, weight_bits=16)
+    call.arrays[0][:] = 0  # All weights are 65535.
+    call.arrays[2][:] = 127
+    call.arrays[2][..., 1] = -127
+    for name in ("avx512vnni", "avx2", "sse2"):
+        assert_attention({"flat": call}, make_target(name))
+
+
+def test_excluded_pairs_weigh_nothing_however_fine_the_grid():
+    bias = bias_of(1, 5, 9)
+    calls = {
+        f"{fraction} {bits}": attention_call(
+            1, 5, 9, 8, 4, bias=bias, fraction_bits=fraction, weight_bits=bits
+        )
+        for fraction in (5, 6)
+        for bits in (8, 16)
+    }
+    assert_attention(calls, make_target("avx2"))
+
+
+def test_the_published_softmax_is_left_to_other_rules():
+    call = attention_call(1, 3, 5, 4, 4, kind="hyq")
     assert attention.schedule(call.workload(), make_target("avx2")) is None
 
 

@@ -17,6 +17,9 @@ from schedules.llvm.stages import narrow_form
 from schedules.llvm.tile import Reduction, Strips
 from schedules.rule import Workload
 
+BYTES = 256
+"""Entries of a table that permutations of registers reach."""
+
 _BIAS = 6
 _MARGIN = 512
 _INT16_LIMIT = 2**15 - _MARGIN
@@ -40,6 +43,7 @@ class Plan:
     """One attention: q ``[batch,rows,depth]``, k and v ``[batch,keys,..]``, ``values`` channels.
 
     logits: dtype in which logits wait. limit: the difference from which weights are 0.
+    planes: bytes of a weight. tailed: whether weights of differences from 256 to ``limit`` are 1.
     bias_batch: samples of the bias, 0 without one. numbers: multiplier, rounding and shift of
     logits, multiplier and shift of results; data of the kernel, so that layers share its code.
     """
@@ -53,6 +57,8 @@ class Plan:
     pre_shift: int
     logits: str
     limit: int
+    planes: int
+    tailed: bool
     zero_point: int
     low: int
     high: int
@@ -73,12 +79,13 @@ class Plan:
     @property
     def floor(self) -> int:
         """Below all logits, above excluded ones by enough for a weight of 0."""
-        return self.lowest + (256 if self.logits == "int16" else self.limit)
+        return self.lowest + self.limit
 
     @property
     def permutes(self) -> bool:
         """Whether the table is read by permutations of registers."""
-        return bool(self.isa.permute) and self.logits == "int16" and self.limit < 256
+        reached = self.limit < BYTES or self.tailed
+        return bool(self.isa.permute) and self.logits == "int16" and reached
 
     @property
     def mixed(self) -> bool:
@@ -138,6 +145,11 @@ class Plan:
         return -(-self.key_registers // self.width) * self.width * self.isa.lanes
 
     @property
+    def plane(self) -> int:
+        """Weights of a tile, one plane of them."""
+        return self.height * self.pitch
+
+    @property
     def threads(self) -> bool:
         """Whether the work is worth threads."""
         if self.choice:
@@ -170,9 +182,9 @@ def space(workload: Workload, target: Any) -> Sequence[Choice]:
 
 
 def make_plan(workload: Workload, isa: Isa) -> Plan | None:
-    """The plan of an ``attention``; None where it has 16-bit weights or constants not known."""
+    """The plan of an ``attention``; None for ``hyq`` and where constants are not known."""
     params = workload.params
-    if params.get("weight_bits", 8) != 8 or params["kind"] == "hyq":
+    if params["kind"] == "hyq":
         return None
     if any(workload.arguments[i].constant is None for i in (3, 4, 5)):
         return None
@@ -183,6 +195,9 @@ def make_plan(workload: Workload, isa: Isa) -> Plan | None:
     largest = ((bound * int(multiplier[0])) >> int(shift[0])) + 1
     if form is None or largest > _LOGIT_LIMIT:
         return None
+    bits = int(params.get("weight_bits", 8))
+    limit = weight_octaves(bits) << int(params.get("fraction_bits", 4))
+    tail = workload.constant(5)[BYTES:limit]
     return Plan(
         isa=isa,
         batch=batch,
@@ -191,8 +206,10 @@ def make_plan(workload: Workload, isa: Isa) -> Plan | None:
         depth=depth,
         values=values,
         pre_shift=form.pre_shift,
-        logits="int16" if largest <= _INT16_LIMIT else "int32",
-        limit=weight_octaves(8) << int(params.get("fraction_bits", 4)),
+        logits="int16" if largest <= _INT16_LIMIT and limit <= _MARGIN else "int32",
+        limit=limit,
+        planes=bits // 8,
+        tailed=bits == 16 and limit > BYTES and bool((tail == 1).all()),
         zero_point=int(params["zero_point"]),
         low=int(params["low"]),
         high=int(params["high"]),

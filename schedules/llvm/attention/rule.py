@@ -15,7 +15,7 @@ from hyq_tvm.topi.fixed_point import rounding_divide
 from schedules.llvm import operand, tile, vector
 from schedules.llvm.arithmetic import requantize_narrow
 from schedules.llvm.attention import packing
-from schedules.llvm.attention.plan import Choice, Plan, make_plan
+from schedules.llvm.attention.plan import BYTES, Choice, Plan, make_plan
 from schedules.llvm.attention.weights import Weights
 from schedules.llvm.isa import instruction_set
 from schedules.llvm.row import Rows, Words
@@ -28,7 +28,7 @@ _TABLE, _BIAS = 5, 6
 
 
 def schedule(workload: Workload, target: Any, choice: Choice | None = None) -> Kernel | None:
-    """``softmax(q k^T) v`` with 8-bit weights from a table, with or without a bias."""
+    """``softmax(q k^T) v`` with weights from a table, with or without a bias."""
     if workload.op != "attention":
         return None
     plan = make_plan(workload, instruction_set(target))
@@ -50,9 +50,11 @@ def _table(workload: Workload, plan: Plan) -> np.ndarray[Any, Any]:
     table = workload.constant(_TABLE)
     if not plan.permutes:
         return table
-    filled = np.zeros(256, np.int8)
-    filled[: len(table)] = table.view(np.int8)
-    return filled
+    filled = np.zeros((plan.planes, BYTES), np.uint8)
+    reached = table[:BYTES]
+    for number, plane in enumerate(filled):
+        plane[: len(reached)] = (reached >> (8 * number)) & 255
+    return filled.view(np.int8).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class _Attention:
         each = -(-tiles // plan.blocks)
         queries = vector.scratch(self.isa.operand, plan.height * self.query_pitch)
         logits = vector.scratch(plan.logits, plan.height * plan.pitch)
-        weights = vector.scratch(self.isa.operand, plan.height * plan.pitch)
+        weights = vector.scratch(self.isa.operand, plan.planes * plan.plane)
         sums = vector.scratch("int32", plan.height)
         emit = _Tile(plan, packed, queries, logits, weights, rest, self.dtype)
         with vector.loop(each) as number:
@@ -245,7 +247,6 @@ class _Tile:
         """Weights times values, each row divided by its sum, to the output."""
         plan, lanes = self.plan, self.isa.lanes
         scales = [self._row_scale(vector.load(sums, i, 1)) for i in range(plan.height)]
-        rows = [i * plan.pitch for i in range(plan.height)]
         for strips in plan.value_strips:
             with vector.loop(strips.count) as number:
                 register = strips.first + number * strips.registers
@@ -253,7 +254,20 @@ class _Tile:
                 panel = sample * packing.value_bytes(plan) + register * (
                     lanes * plan.keys_sum.total * self.isa.group
                 )
-                totals = tile.accumulate(
+                for i, registers in enumerate(self._weighted(panel, starts)):
+                    row = sample * plan.rows + first + i
+                    offset = row * plan.values + register * lanes
+                    done = Words(tuple(self._rescaled(r, scales[i]) for r in registers))
+                    Rows(self.isa).store(done, self.dtype, self.out, offset, strips.valid)
+
+    def _weighted(self, panel: Expr, starts: Sequence[Expr]) -> list[list[Expr]]:
+        """AT4: sums of weights times values, ``[row][register]``; int64 for weights of 16 bits."""
+        plan, lanes = self.plan, self.isa.lanes
+        planes = []
+        for number in range(plan.planes):
+            rows = [number * plan.plane + i * plan.pitch for i in range(plan.height)]
+            planes.append(
+                tile.accumulate(
                     self.isa,
                     plan.keys_sum,
                     self.weights,
@@ -262,11 +276,17 @@ class _Tile:
                     panel,
                     starts,
                 )
-                for i, registers in enumerate(totals):
-                    row = sample * plan.rows + first + i
-                    offset = row * plan.values + register * lanes
-                    done = Words(tuple(self._rescaled(r, scales[i]) for r in registers))
-                    Rows(self.isa).store(done, self.dtype, self.out, offset, strips.valid)
+            )
+        if plan.planes == 1:
+            return planes[0]
+        byte = vector.constant(8, "int64", lanes)
+        return [
+            [
+                vector.cast(low, "int64", lanes) + (vector.cast(high, "int64", lanes) << byte)
+                for low, high in zip(*row, strict=True)
+            ]
+            for row in zip(*planes, strict=True)
+        ]
 
     def _value_start(self, sample: Expr, register: Expr) -> Expr:
         lanes = self.isa.lanes
