@@ -3,14 +3,20 @@
     python -m benchmarks.gpu_artefacts FOLDER [--arch sm_90] [--models vit_tiny] [--batches 1 64]
 
 Runs on any machine. Every model of every batch size is compiled for the architectures; beside it
-lie the integers' logits as the CPU computes them. Inputs are noise that a seed repeats.
+lie the integers' logits as the CPU computes them, TVM's own fp16 build where nvcc is installed,
+candidates for tuning (for the first architecture alone), and TVM's runtime libraries. Inputs are
+noise that a seed repeats. ``CARRY.md`` in the folder lists what else a host needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +24,15 @@ import numpy as np
 import tvm
 
 import hyq_tvm
+from benchmarks import gpu_tvm
 from benchmarks.gpu_cases import CASES, OpCase
+from benchmarks.gpu_peers import MissingPeerError
 from benchmarks.latency_models import MODELS, quantized
-from hyq_tvm import topi
+from hyq_tvm import cuda_device, runtime, topi
+from hyq_tvm.artifact import package_versions
 from hyq_tvm.targets import resolve
 from hyq_tvm.targets.cuda import CudaTarget, kernel_library
+from hyq_tvm.tuning import gpu, rounds
 from schedules.application import choose
 from schedules.cuda import rules
 from schedules.rule import Constant, Kernel, Spec, Workload
@@ -30,24 +40,100 @@ from schedules.rule import Constant, Kernel, Spec, Workload
 INDEX = "index.json"
 ANSWERS = "logits.npy"
 SEED = 9
+ROUND = "round"
+RUNTIME = "runtime"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90")
 
 
-def prepare(
-    folder: Path, target: CudaTarget, models: Sequence[str], batches: Sequence[int],
-    cases: Sequence[OpCase] = CASES,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class Wanted:
+    """What to prepare. candidates: how many for tuning; peers: TVM's fp16 builds too."""
+
+    models: Sequence[str] = ("mobilevit_s", "mobilevit_xxs", "vit_tiny")
+    batches: Sequence[int] = (1, 64)
+    cases: Sequence[OpCase] = CASES
+    candidates: int = 96
+    peers: bool = True
+
+
+def prepare(folder: Path, target: CudaTarget, wanted: Wanted = Wanted()) -> None:
     """Write the folder; what is in it already is made again."""
     folder.mkdir(parents=True, exist_ok=True)
-    index: dict[str, Any] = {"models": [], "operators": []}
-    for name in models:
-        for batch in batches:
-            index["models"].append(_model(folder, target, name, batch))
-            print(f"{name}, batch {batch}", flush=True)
-    for case in cases:
+    index: dict[str, Any] = {"models": [], "operators": [], "peers": []}
+    for case in wanted.cases:
         index["operators"].append(_operator(folder, target, case))
         print(case.name, flush=True)
+    for name in wanted.models:
+        for batch in wanted.batches:
+            index["models"].append(_model(folder, target, name, batch))
+            print(f"{name}, batch {batch}", flush=True)
+    if wanted.candidates and wanted.models:
+        index["round"] = _round(folder, target, wanted)
+    for name, batch in product(wanted.models, wanted.batches) if wanted.peers else ():
+        index["peers"].append(_peer(folder, target, name, batch))
+    index["runtime"] = _runtime(folder)
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    (folder / "CARRY.md").write_text(_carry(folder), encoding="utf-8")
+
+
+def _round(folder: Path, target: CudaTarget, wanted: Wanted) -> str:
+    """Candidates of all models at the first batch size, for the first architecture."""
+    place = folder / ROUND
+    shutil.rmtree(place, ignore_errors=True)
+    one = replace(target, architectures=target.architectures[:1])
+    found = {
+        task.key: task
+        for name in wanted.models
+        for task in gpu.extract(quantized(MODELS[name], wanted.batches[0]), one)
+    }
+    with tempfile.TemporaryDirectory() as records:
+        log = Path(records)
+        count = rounds.prepare(list(found.values()), log, place, wanted.candidates, one)
+    print(f"{count} candidates of {len(found)} workloads", flush=True)
+    return ROUND
+
+
+def _peer(folder: Path, target: CudaTarget, name: str, batch: int) -> dict[str, Any]:
+    """TVM's own build, or why there is none."""
+    place = f"tvm-fp16-{name}-b{batch}"
+    entry = {"name": name, "batch": batch, "folder": place, "error": ""}
+    try:
+        gpu_tvm.build(name, batch, target, folder / place)
+    except MissingPeerError as error:
+        entry["error"] = str(error)
+    print(f"{place}: {entry['error'] or 'built'}", flush=True)
+    return entry
+
+
+def _runtime(folder: Path) -> list[str]:
+    """TVM's libraries beside the artefacts."""
+    place = folder / RUNTIME
+    place.mkdir(exist_ok=True)
+    names = [*runtime.LIBRARIES, cuda_device.LIBRARY]
+    for name in names:
+        shutil.copyfile(runtime.library_folder() / name, place / name)
+    return names
+
+
+def _carry(folder: Path) -> str:
+    """What to take to a host without network."""
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    versions = "\n".join(f"  {name}=={found}" for name, found in package_versions().items())
+    return f"""# To carry
+
+* this folder ({size:.0f} MiB)
+* `hyq_tvm` and `benchmarks` of the repository (`git archive HEAD hyq_tvm benchmarks`)
+* wheels for the host's Python (`pip download`): numpy, apache-tvm-ffi of the version below,
+  nvidia-cuda-runtime where CUDA 13 is not installed; matplotlib for the picture
+* the driver is there already, r580 or later; PyTorch's peers are measured where PyTorch is
+
+Made with
+{versions}
+
+On the host:
+
+    python -m benchmarks.gpu_suite {folder.name} --output gpu-results
+"""
 
 
 def _model(folder: Path, target: CudaTarget, name: str, batch: int) -> dict[str, Any]:
@@ -92,11 +178,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--arch", nargs="+", default=list(ARCHITECTURES))
-    parser.add_argument("--models", nargs="*", default=["mobilevit_s", "vit_tiny"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
+    parser.add_argument("--models", nargs="*", default=list(Wanted.models))
+    parser.add_argument("--batches", nargs="+", type=int, default=list(Wanted.batches))
+    parser.add_argument("--candidates", type=int, default=Wanted.candidates)
+    parser.add_argument("--no-peers", action="store_true")
     chosen = parser.parse_args(arguments)
     target = resolve({"kind": "cuda", "arch": chosen.arch})[1]
-    prepare(chosen.folder, target, chosen.models, chosen.batches)
+    wanted = Wanted(
+        chosen.models, chosen.batches, CASES, chosen.candidates, peers=not chosen.no_peers
+    )
+    prepare(chosen.folder, target, wanted)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,30 @@
-"""The same work in PyTorch on the GPU: fp16 and fp32 models, softmax, FlashAttention."""
+"""The same work elsewhere on the GPU: PyTorch's models, softmax and FlashAttention, TVM's models.
+
+    python -m benchmarks.gpu_peers operators CASES SECONDS | model NAME BATCH SECONDS
+                                   | tvm FOLDER SHAPE SECONDS
+
+Prints a line of JSON, times by peer, for each operator or for the model. In processes of their own,
+since compiling a model may take longer than there is time, and a failure may take the GPU with it.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.gpu_cases import OpCase
+from hyq_tvm import cuda_device
+from hyq_tvm.errors import HyqError
+
+TORCH, TVM = "torch.compile fp16", "TVM fp16"
+_ANSWER = '{"'
 
 
 class MissingPeerError(Exception):
@@ -78,3 +96,59 @@ def _seconds(torch: Any, call: Callable[[], object], seconds: float) -> float:
         calls += 10
         torch.cuda.synchronize()
     return (time.perf_counter() - started) / calls
+
+
+def tvm_seconds(folder: Path, shape: Sequence[int], seconds: float) -> float:
+    """A model that ``gpu_tvm`` built; time of a call, input on the GPU."""
+    library = folder / "lib.so"
+    code = cuda_device.code_of(cuda_device.cubins_beside(library))
+    machine = cuda_device.Machine(cuda_device.load_library(library, code))
+    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    once = machine.seconds_per_call("main", [images], 3)
+    calls = max(3, min(2000, round(seconds / 5 / max(once, 1e-6))))
+    return min(machine.seconds_per_call("main", [images], calls) for _ in range(5))
+
+
+def ask(arguments: Sequence[str], seconds: float) -> tuple[list[dict[str, Any]], str]:
+    """What a process of this module answers in so many seconds, and why it is no more."""
+    if seconds <= 0:
+        return [], "out of time"
+    command = [sys.executable, "-m", "benchmarks.gpu_peers", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+        answered, said = done.stdout, done.stderr.decode(errors="replace").strip()
+        reason = said.splitlines()[-1][:200] if said else f"the process ended: {done.returncode}"
+    except subprocess.TimeoutExpired as error:
+        answered, reason = error.stdout or b"", "out of time"
+    lines = answered.decode(errors="replace").splitlines()
+    return [json.loads(line) for line in lines if line.startswith(_ANSWER)], reason
+
+
+def _answer(measurements: Sequence[tuple[str, Callable[[float], float]]], seconds: float) -> None:
+    found: dict[str, Any] = {}
+    for peer, measure in measurements:
+        try:
+            found[peer] = measure(seconds)
+        except (MissingPeerError, HyqError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            found[peer] = f"skipped: {reason}"
+    print(json.dumps(found), flush=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """See the module."""
+    what, *rest, last = arguments
+    seconds = float(last)
+    if what == "operators":
+        for case in json.loads(rest[0]):
+            _answer(peers_of(OpCase(**case)), seconds)
+    elif what == "model":
+        name, batch = rest[0], int(rest[1])
+        _answer([(TORCH, lambda s: model_seconds(name, batch, s))], seconds)
+    else:
+        place, shape = Path(rest[0]), json.loads(rest[1])
+        _answer([(TVM, lambda s: tvm_seconds(place, shape, s))], seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

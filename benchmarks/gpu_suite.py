@@ -1,12 +1,14 @@
-"""Everything there is to measure on a GPU host, in one JSON file, one report and one picture.
+"""Everything there is to measure on a GPU host, in one JSON file, one report and its pictures.
 
-    python -m benchmarks.gpu_suite FOLDER [--minutes 10] [--output gpu-results]
+    python -m benchmarks.gpu_suite FOLDER [--minutes 10] [--output gpu-results] [--check]
 
 FOLDER is what ``python -m benchmarks.gpu_artefacts`` wrote, here or elsewhere. Needs no network, no
-compiler and no TVM package (docs/cuda.md says what it does need); without PyTorch the peers are
+compiler and no TVM package (docs/cuda.md says what it does need); without PyTorch its peers are
 left out, and the record says so. Models must make the CPU's logits and operators the golden
 model's integers; times are of calls whose inputs lie on the GPU already, the host's share beside
-them. What does not fit the minutes is named as skipped.
+them. Every section has its share of the minutes, and peers that may take long are processes that
+end with theirs: what does not fit is named as skipped. ``--check`` does everything but launch, on
+any machine.
 """
 
 from __future__ import annotations
@@ -14,34 +16,47 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import gpu_peers
+from benchmarks import gpu_check, gpu_peers, gpu_report
 from benchmarks.gpu_cases import BY_NAME, OpCase
-from hyq_tvm import cuda_device, numerics
-from hyq_tvm.errors import HyqError
+from hyq_tvm import cuda_device, gpu_timing, numerics, runtime
+from hyq_tvm.errors import HyqError, TargetError
 from hyq_tvm.executable import MAIN, load
 
 _CHECKED = 256
 _SECONDS = 1.0
+SHARES = {"operators": 0.1, "models": 0.15, "tuning": 0.25, "operator peers": 0.1,
+          "model peers": 0.4}  # fmt: skip
+"""Of the minutes; what a section leaves, the next ones have."""
 
 
 class Clock:
-    """What is left of the minutes."""
+    """What is left of the minutes, section by section."""
 
     def __init__(self, minutes: float) -> None:
-        self._end = time.monotonic() + 60 * minutes
+        self._started = time.monotonic()
+        self._seconds = 60 * minutes
+        self._share = 0.0
 
-    def over(self) -> bool:
-        """Whether nothing new should start."""
-        return time.monotonic() > self._end
+    def start(self, section: str) -> None:
+        """The next section, which ends with its share."""
+        self._share += SHARES[section]
+
+    @property
+    def left(self) -> float:
+        """Seconds of the section."""
+        return self._started + self._share * self._seconds - time.monotonic()
 
 
 def run(
@@ -50,20 +65,27 @@ def run(
     """The record; an item that fails holds its error. Raises ``TargetError`` without a GPU."""
     clock = Clock(minutes)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    record: dict[str, Any] = {"host": _host(), "models": [], "operators": []}
+    record: dict[str, Any] = {"host": _host(), "minutes": minutes, "operators": [], "models": []}
+    clock.start("operators")
     for entry in index["operators"]:
         record["operators"].append(_item(clock, entry, lambda e=entry: _operator(folder, e, cases)))
+    clock.start("models")
     for entry in index["models"]:
         record["models"].append(_item(clock, entry, lambda e=entry: _model(folder, e)))
-    for entry in [*record["operators"], *record["models"]] if peers else []:
-        entry["peers"] = _peers(clock, entry, cases)
-    record["tuning"] = "the rules for GPUs have no choices to search in this version"
+    clock.start("tuning")
+    record["tuning"] = _tuning(clock, folder / index["round"] if "round" in index else None)
+    if peers:
+        clock.start("operator peers")
+        _operator_peers(clock, record["operators"], cases)
+        clock.start("model peers")
+        for entry in record["models"]:
+            entry["peers"] = _model_peers(clock, folder, entry, index)
     return record
 
 
 def _item(clock: Clock, entry: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> Any:
     named = {key: entry[key] for key in ("name", "batch") if key in entry}
-    if clock.over():
+    if clock.left <= 0:
         return {**named, "skipped": "out of time"}
     try:
         return {**named, **measure()}
@@ -136,24 +158,60 @@ def _repeated(measure: Callable[[int], float]) -> float:
     return min(measure(calls) for _ in range(5))
 
 
-def _peers(clock: Clock, entry: Mapping[str, Any], cases: Mapping[str, OpCase]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if "batch" in entry:
-        name, batch = entry["name"], entry["batch"]
-        wanted = [
-            ("torch.compile fp16", lambda s: gpu_peers.model_seconds(name, batch, s)),
-        ]
-    else:
-        wanted = list(gpu_peers.peers_of(cases[entry["name"]]))
-    for peer, measure in wanted:
-        if clock.over():
-            found[peer] = "skipped: out of time"
-            continue
-        try:
-            found[peer] = measure(_SECONDS)
-        except (gpu_peers.MissingPeerError, RuntimeError) as error:
-            found[peer] = f"skipped: {str(error).splitlines()[0]}"
+def _tuning(clock: Clock, place: Path | None) -> dict[str, Any]:
+    """What the best candidates gain over the rules' own choices, and how far it went."""
+    found: dict[str, Any] = {"candidates": 0, "measured": 0, "failed": 0, "note": "",
+                             "workloads": []}  # fmt: skip
+    if place is None:
+        return {**found, "note": "no candidates were prepared"}
+    try:
+        index = gpu_timing.read_index(place)
+        records = list(gpu_timing.measure_some(place, lambda: clock.left > 0))
+    except HyqError as error:
+        return {**found, "note": str(error)}
+    failures = [r["error"] for r in records if r["seconds"] is None]
+    found["candidates"], found["measured"] = len(index["candidates"]), len(records)
+    found["failed"], found["note"] = len(failures), "; ".join(sorted(set(failures))[:3])
+    own = {c["record"]["workload"]: c["record"] for c in reversed(index["candidates"])}
+    for workload, first in own.items():
+        ran = [r for r in records if r["workload"] == workload and r["seconds"] is not None]
+        mine = [r["seconds"] for r in ran if r["choice"] == first["choice"]]
+        if mine:
+            best = min(ran, key=lambda r: float(r["seconds"]))
+            found["workloads"].append(
+                {"workload": workload, "rule": first["rule"], "own": min(mine),
+                 "best": best["seconds"], "choice": best["choice"]}
+            )  # fmt: skip
     return found
+
+
+def _operator_peers(
+    clock: Clock, entries: Sequence[dict[str, Any]], cases: Mapping[str, OpCase]
+) -> None:
+    """One process for all operators; what it does not reach is skipped."""
+    wanted = json.dumps([asdict(cases[entry["name"]]) for entry in entries])
+    answers, reason = gpu_peers.ask(["operators", wanted, str(_SECONDS)], clock.left)
+    for i, entry in enumerate(entries):
+        entry["peers"] = answers[i] if i < len(answers) else {"PyTorch": f"skipped: {reason}"}
+
+
+def _model_peers(
+    clock: Clock, folder: Path, entry: Mapping[str, Any], index: Mapping[str, Any]
+) -> dict[str, Any]:
+    """TVM's own build, then torch.compile, each in a process that ends with the section."""
+    name, batch = entry["name"], entry["batch"]
+    own = [p for p in index["peers"] if (p["name"], p["batch"]) == (name, batch)]
+    found: dict[str, Any] = {}
+    for peer in own:
+        shape = next(m["shape"] for m in index["models"] if m["folder"] == f"{name}-b{batch}")
+        command = ["tvm", str(folder / peer["folder"]), json.dumps(shape), str(_SECONDS)]
+        found |= _asked(clock, gpu_peers.TVM, command, peer["error"])
+    return found | _asked(clock, gpu_peers.TORCH, ["model", name, str(batch), str(_SECONDS)], "")
+
+
+def _asked(clock: Clock, peer: str, command: Sequence[str], error: str) -> dict[str, Any]:
+    answers, reason = ([], error) if error else gpu_peers.ask(command, clock.left)
+    return answers[0] if answers else {peer: f"skipped: {reason}"}
 
 
 def _host() -> dict[str, str]:
@@ -170,52 +228,6 @@ def _host() -> dict[str, str]:
     return {**facts, **dict(zip(fields.split(","), values, strict=True))}
 
 
-def report(record: Mapping[str, Any]) -> str:
-    """The record as Markdown."""
-    lines = ["# Measured on a GPU", ""]
-    lines += [f"* {key}: {value}" for key, value in record["host"].items()]
-    lines += [f"* tuning: {record['tuning']}", ""]
-    lines += ["| what | exact | microseconds | peer | its microseconds | times faster |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    for entry in [*record["operators"], *record["models"]]:
-        name = f"{entry['name']}, batch {entry['batch']}" if "batch" in entry else entry["name"]
-        if "seconds" not in entry:
-            lines.append(f"| {name} | {entry.get('error') or entry['skipped']} | | | | |")
-            continue
-        own, exact = entry["seconds"], "yes" if entry["exact"] else "NO"
-        start = f"| {name} | {exact} | {own * 1e6:.1f} |"
-        lines += [_peer_line(start, p, t, own) for p, t in entry.get("peers", {}).items()] or [
-            f"{start} | | |"
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _peer_line(start: str, peer: str, seconds: float | str, own: float) -> str:
-    if isinstance(seconds, str):
-        return f"{start} {peer} | {seconds} | |"
-    return f"{start} {peer} | {seconds * 1e6:.1f} | {seconds / own:.2f} |"
-
-
-def plot(record: Mapping[str, Any], path: Path) -> bool:
-    """Bars of every time that was measured; False without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    bars = []
-    for entry in [*record["operators"], *record["models"]]:
-        name = f"{entry['name']} b{entry['batch']}" if "batch" in entry else entry["name"]
-        times = {"hyq_tvm": entry.get("seconds"), **entry.get("peers", {})}
-        bars += [(f"{name}: {k}", t) for k, t in times.items() if isinstance(t, float)]
-    figure = Figure(figsize=(9, 1 + 0.3 * len(bars)), layout="constrained")
-    axes = figure.subplots()
-    axes.barh([label for label, _ in bars], [1e6 * t for _, t in bars])
-    axes.set_xlabel("microseconds")
-    axes.invert_yaxis()
-    figure.savefig(path)
-    return True
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """See the module; ends with an error where a result was not exact."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -223,23 +235,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--output", type=Path, default=Path("gpu-results"))
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--check", action="store_true", help="launch nothing")
     chosen = parser.parse_args(arguments)
     if not (chosen.folder / "index.json").is_file():
         raise SystemExit(f"{chosen.folder} is empty: python -m benchmarks.gpu_artefacts makes it")
+    if chosen.check:
+        wrong = gpu_check.check(chosen.folder)
+        if wrong:
+            raise SystemExit("\n".join(wrong))
+        print(f"{chosen.folder} is complete")
+        return
+    _find_runtime(chosen.folder)
     try:
         record = run(chosen.folder, chosen.minutes, peers=not chosen.no_peers)
     except HyqError as error:
         raise SystemExit(str(error)) from error
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    (chosen.output / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    text = report(record)
-    (chosen.output / "gpu.md").write_text(text, encoding="utf-8")
-    plot(record, chosen.output / "gpu.svg")
-    print(text)
+    write(record, chosen.output, chosen.folder)
     items = [*record["operators"], *record["models"]]
     wrong = [entry["name"] for entry in items if "error" in entry or not entry.get("exact", True)]
     if wrong:
         raise SystemExit(f"failed or not exact: {', '.join(wrong)}")
+
+
+def _find_runtime(folder: Path) -> None:
+    """TVM's libraries that were carried, where none are installed."""
+    try:
+        runtime.library_folder()
+    except TargetError:
+        os.environ[runtime.FOLDER_VARIABLE] = str((folder / "runtime").resolve())
+
+
+def write(record: Mapping[str, Any], output: Path, folder: Path) -> None:
+    """The record, the report, the pictures and the tuning records."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    text = gpu_report.report(record)
+    (output / "gpu.md").write_text(text, encoding="utf-8")
+    gpu_report.plot(record, output)
+    measured = folder / "round" / gpu_timing.RESULTS
+    if measured.is_file():
+        (output / "records").mkdir(exist_ok=True)
+        shutil.copyfile(measured, output / "records" / gpu_timing.RESULTS)
+    print(text)
 
 
 if __name__ == "__main__":

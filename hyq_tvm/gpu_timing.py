@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -203,25 +203,42 @@ def _serve(folder: Path, numbers: Sequence[int]) -> None:
             return
 
 
-def measure_all(folder: Path) -> int:
-    """Append what is missing to the folder's records, line by line; how many there are then."""
+def measure_some(folder: Path, goes_on: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """The folder's records: those on the disk, then measured ones, appended line by line.
+
+    Ends before the first candidate for which ``goes_on()`` is false. Raises as ``measure``, and
+    ``OSError`` where nothing can be written.
+    """
     index = read_index(folder)
     path = folder / RESULTS
-    done = path.read_text(encoding="utf-8").count("\n") if path.is_file() else 0
-    with path.open("r+b" if done else "wb") as file:
-        # A line without its end was being written when this was interrupted.
-        lines = file.read().splitlines(keepends=True)[:done] if done else []
-        file.seek(sum(map(len, lines)))
-        file.truncate()
-        for record in measure(folder, range(done, len(index["candidates"]))):
+    # A line without its end was being written when this was interrupted.
+    held = path.read_bytes() if path.is_file() else b""
+    lines = held[: held.rfind(b"\n") + 1].splitlines()
+    yield from map(json.loads, lines)
+    with path.open("r+b" if held else "wb") as file:
+        file.truncate(held.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+        waiting = range(len(lines), len(index["candidates"]))
+        if not waiting or not goes_on():
+            return
+        for record in measure(folder, waiting):
             file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
-            done += 1
-            seconds = record["seconds"]
-            shown = record["error"] if seconds is None else f"{seconds * 1e6:.2f} us"
-            print(f"{done}/{len(index['candidates'])} {record['rule']}: {shown}", flush=True)
-    return done
+            yield record
+            if not goes_on():
+                return
+
+
+def measure_all(folder: Path) -> int:
+    """All of them, with a line on the terminal for each; how many there are."""
+    whole, count = len(read_index(folder)["candidates"]), 0
+    for record in measure_some(folder, lambda: True):
+        count += 1
+        seconds = record["seconds"]
+        shown = record["error"] if seconds is None else f"{seconds * 1e6:.2f} us"
+        print(f"{count}/{whole} {record['rule']}: {shown}", flush=True)
+    return count
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -123,14 +123,14 @@ def kernel_library(
     config = {"relax.backend.use_cuda_graph": target.graph}
     device = target.device
     context = tvm.transform.PassContext(opt_level=3, config=config)
-    with _source_only(), context, device:
+    with source_only(), context, device:
         executable = tvm.compile(module, target=device, **options)
     code = machine_codes(emitted_source(executable), target.architectures)
     return CudaLibrary(executable, {arch: one.cubin for arch, one in code.made.items()}), code
 
 
 @contextmanager
-def _source_only() -> Iterator[None]:
+def source_only() -> Iterator[None]:
     """TVM embeds source, also where a CUDA runtime is loaded.
 
     There it would embed machine code, and such a library loads for the card it was made on alone.
