@@ -153,12 +153,12 @@ class _Builder:
         for kernel in kernels:
             self._count += 1
             path = Path(self._folder.name) / f"{self._count}.tar"
-            jobs.append((_module(kernel), self._target, str(path)))
+            jobs.append((_module(kernel), self._target, str(path), 2 * _BUILD_SECONDS))
         results = self._pool.map_with_error_catching(lambda job: workers.build(*job), jobs)
         return [
             (str(result.value), "")
             if result.status == StatusKind.COMPLETE
-            else ("", f"not built: {result.value or 'took too long'}")
+            else ("", f"not built: {str(result.value) or 'took too long'}")
             for result in results
         ]
 

@@ -9,13 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 
-def build(module: Any, target: Any, path: str) -> str:
-    """Compile ``module``, whose function is ``main``, into the archive ``path``, and return it."""
+def build(module: Any, target: Any, path: str, seconds: int) -> str:
+    """Compile ``module``, whose function is ``main``, into the archive ``path``, and return it.
+
+    After ``seconds`` the process ends, also where no thread of it gets a turn to say so.
+    """
+    import os
+    import signal
+
     import tvm
     from tvm.support.tar import tar
 
-    with target:
-        tvm.compile(module, target=target).mod.export_library(path, fcompile=tar)
+    signal.alarm(seconds)
+    try:
+        with target:
+            tvm.compile(module, target=target).mod.export_library(path, fcompile=tar)
+    except MemoryError:
+        os._exit(1)  # It could not start the thread that ends a kernel that takes too long.
+    finally:
+        signal.alarm(0)
     return path
 
 

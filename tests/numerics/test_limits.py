@@ -15,8 +15,9 @@ from hyq_tvm.numerics.constants import (
     quantize_bias,
     quantize_constant,
 )
+from hyq_tvm.numerics.exponential import exponent_bits, grid_requantizer
 from hyq_tvm.numerics.fixed_point import as_int32, saturate
-from hyq_tvm.numerics.qparams import integer_range
+from hyq_tvm.numerics.qparams import integer_range, quantize_weight
 from hyq_tvm.numerics.reference.attention import check_attention
 from hyq_tvm.numerics.reference.matmul import exact_matmul
 from hyq_tvm.numerics.reference.norm import layer_norm_constants
@@ -240,7 +241,7 @@ def test_at7_published_logits_saturate_at_minus_128():
 
     published = {"kind": "hyq", "table": log2_weights(), "logit_scale": 1.0, "rescale_shift": 30}
     assert attend([-128, -129], **published) == attend([-128, -128], **published)
-    assert attend([127, 128], **published) == attend([127, 127], **published)
+    assert attend([128, 127], **published) == attend([127, 127], **published)
     assert attend([127, 126], **published) < attend([127, 127], **published)
 
 
@@ -249,3 +250,39 @@ def test_at1_a_bias_of_no_batch_is_refused():
         check_attention((2, 3, 4), (2, 5, 4), (2, 5, 1), (0, 3, 5), True)
     check_attention((2, 3, 4), (2, 5, 4), (2, 5, 1), (2, 3, 5), True)
     check_attention((2, 3, 4), (2, 5, 4), (2, 5, 1), (1, 3, 5), True)
+
+
+@pytest.mark.parametrize("tokens", [197, 1024, 65536])
+def test_sm2_the_least_shift_that_keeps_the_whole_row_in_16_bits(tokens):
+    steps = (exponent_bits(tokens) + 1) * 16
+    for exponent in range(-24, 4):
+        for factor in (1.0, 1.3, 1.9):
+            scale = factor * 2.0**exponent
+            reach = steps * math.log(2) / 16 / scale
+            shift = grid_requantizer(scale, 4, tokens).pre_shift
+            assert reach / 2**shift <= 2**15 - 1
+            assert shift == 0 or reach / 2 ** (shift - 1) > 2**15 - 1
+
+
+def test_ln4_epsilon_counts_the_square_of_what_shares_a_mean():
+    assert layer_norm_constants([1.0], [0.0], 0.5, 0.25, [1.0], 6)[2] == 36 * 8
+    assert layer_norm_constants([1.0], [0.0], 0.5, 0.25, [1.0], 2**16)[2] == 2**32 * 8 >> 2
+
+
+def test_ln4_gains_reach_the_largest_int16():
+    gain, _, _, shift = layer_norm_constants([2.0**15 - 1, 1.0], [0.0, 0.0], 0.0, 1.0, [1.0], 2)
+    assert (gain.tolist(), shift) == ([2**15 - 1, 1], 15)
+    gain, _, _, shift = layer_norm_constants([2.0**15], [0.0], 0.0, 1.0, [1.0], 2)
+    assert (gain.tolist(), shift) == ([2**14], 14)
+
+
+def test_n1_weights_have_2_to_8_bits():
+    weight = np.array([[1.0, -1.0, 0.2], [127.0, 4.0, -3.0]])
+    got, scale = quantize_weight(weight, 2)
+    assert got.tolist() == [[1, -1, 0], [1, 0, 0]]
+    assert scale.tolist() == [1.0, 127.0]
+    got, scale = quantize_weight(weight, 8)
+    assert (got[1].tolist(), scale[1]) == ([127, 4, -3], 1.0)
+    for bits in (1, 9):
+        with pytest.raises(ValueError, match="2 to 8"):
+            quantize_weight(weight, bits)

@@ -103,6 +103,13 @@ def test_sm5_sm6_equal_python_integers(kind, scale, tokens):
         assert grid[place].tolist() == [min(rescaled_at5(w, sum(e), *pair), 290) for w in e]
 
 
+@pytest.mark.parametrize("kind", ["linear_pot", "table"])
+def test_sm3_sm4_rows_are_along_the_last_of_any_axes(kind):
+    x = logits(LN2 / 16, 700)
+    rows = softmax(x.reshape(6, 700), kind=kind)
+    np.testing.assert_array_equal(softmax(x, kind=kind), rows.reshape(x.shape))
+
+
 @pytest.mark.parametrize("kind", ["linear", "poly2", "hyq"])
 def test_sm1_a_scale_left_out_is_that_of_the_grid(kind):
     x = logits(LN2 / 32, 9)
