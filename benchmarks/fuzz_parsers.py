@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of what reads files: plans, metadata, tuning records, device programs.
 
-``python -m benchmarks.fuzz_parsers --parser plan --seconds 60`` (needs the atheris package)
+``python -m benchmarks.fuzz_parsers --parser plan --seconds 60`` (needs the extra ``fuzz``)
 
 Inputs that reach new code are kept in ``--corpus`` and changed again. Anything but a value or an
 exception of our own ends the run with the input in a file ``crash-...``. Checksums are put right

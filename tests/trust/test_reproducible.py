@@ -71,3 +71,12 @@ def test_the_bill_lists_the_packages_of_the_lock_file_with_licences():
     assert [f"{part['name']}=={part['version']}" for part in parts] == lines
     assert all(re.fullmatch(r"pkg:pypi/[^@]+@.+", part["purl"]) for part in parts)
     assert all(part["licenses"][0]["license"]["name"] != "unknown" for part in parts)
+
+
+def test_the_readme_states_the_versions_of_the_matrix():
+    pages = [(ROOT / name).read_text() for name in ("README.md", "docs/trust.md")]
+    row = re.search(r"\| Python \|.*\n\|[-|]+\n((?:\|.*\n)+)", pages[1])[1].strip().splitlines()[-1]
+    versions = [cell.strip() for cell in row.strip("|").split("|")]
+    assert len(versions) == 5
+    stated = re.search(r"Tested with (.*?) \(", pages[0], re.DOTALL)[1]
+    assert re.findall(r"[0-9][0-9a-z.]*[0-9]", stated) == versions
