@@ -24,8 +24,8 @@ from hyq_tvm.vta.isa import (
     listing,
 )
 from hyq_tvm.vta.isa.__main__ import GENERATED, main, stale
-from hyq_tvm.vta.isa.encoding import check, from_row
-from hyq_tvm.vta.isa.records import Field, Format
+from hyq_tvm.vta.isa.encoding import _extract, check, from_row
+from hyq_tvm.vta.isa.records import Field, Format, Placed
 
 SAMPLES = [
     instruction("SET", register="LOW", value=-128),
@@ -203,3 +203,37 @@ def test_stale_files_are_reported_and_written(tmp_path, capsys):
     assert main(["--check", "--root", str(tmp_path)]) == 0
     for path, make in GENERATED.items():
         assert (tmp_path / path).read_text() == make()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("offset", "bits"), [
+    (0, 1), (0, 64), (3, 5), (59, 5), (60, 8), (63, 2), (64, 1), (64, 64), (65, 17), (127, 1),
+    (1, 62), (40, 30),
+])  # fmt: skip
+def test_fields_are_found_anywhere_in_the_words(offset, bits, signed):
+    values = [0, 1, (1 << bits) - 1, 1 << (bits - 1), (1 << bits) // 3]
+    others = [0, (1 << 128) - 1]
+    for value, other in itertools.product(values, others):
+        around = other & ~(((1 << bits) - 1) << offset) | value << offset
+        words = np.array([[around & (1 << 64) - 1, around >> 64]], dtype=np.uint64)
+        wanted = value - (1 << bits) if (signed or bits == 64) and value >> (bits - 1) else value
+        (found,) = _extract(words, Placed(Field("x", bits, "", signed=signed), offset))
+        assert int(found) == wanted
+
+
+def test_any_bit_above_the_fields_is_refused():
+    for made in SAMPLES:
+        for bit in range(made.format.used_bits, 128):
+            words = encode([made])
+            words[0, bit // 64] |= np.uint64(1 << bit % 64)
+            with pytest.raises(DeviceProgramError, match=r"instruction 0: .* has bits set above"):
+                decode(words)
+
+
+def test_stale_files_are_written_over(tmp_path):
+    main(["--root", str(tmp_path)])
+    first = next(iter(GENERATED))
+    (tmp_path / first).write_text("old")
+    assert stale(tmp_path) == [first]
+    assert main(["--root", str(tmp_path)]) == 0
+    assert stale(tmp_path) == []
