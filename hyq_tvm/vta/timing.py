@@ -1,7 +1,8 @@
 """The cycle model: when each instruction of a program runs, without computing anything.
 
-Units overlap as tokens and queues allow; one instruction is fetched a cycle. Loads and stores move
-piece by piece (``hyq_tvm.vta.port``), everything else takes what its formula says.
+Units overlap as tokens and queues allow; an instruction is fetched a cycle, or as fast as the bus
+is wide. Loads and stores move piece by piece (``hyq_tvm.vta.port``), everything else takes what its
+formula says.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hyq_tvm.vta.units import TOKEN_QUEUES, pops, pushes, unit_of_row
 from hyq_tvm.vta.writes import Computing
 
 FAR = 1 << 62
+INSTRUCTION_BYTES = 16
 FETCH_AGAIN = 2
 """Cycles from when a full queue gives an instruction away to when it shows the next one."""
 
@@ -112,6 +114,7 @@ class _Schedule:
         self._computing = Computing(program)
         self._ready: list[int] = []
         self._fetch_free = 0
+        self._fetch_cycles = max(1, INSTRUCTION_BYTES // self._config.bus_bytes)
         self._tasks: list[_Task] = []
 
     def run(self) -> Timing:
@@ -129,14 +132,14 @@ class _Schedule:
         return Timing(cycles, products, self._config.clock_mhz, events)
 
     def _fetch(self) -> None:
-        """An instruction a cycle; a full queue holds up all behind it."""
+        """A word of the bus a cycle; a full queue holds up all behind it."""
         while (fetched := len(self._ready)) < len(self._rows):
             queue = self._queues[unit_of_row(self._rows[fetched])]
             if len(queue) == self._config.queue_depth:
                 return
             queue.append(fetched)
             self._ready.append(self._fetch_free)
-            self._fetch_free += 1
+            self._fetch_free += self._fetch_cycles
 
     def _start(self, unit: str) -> int | None:
         """When the head of a queue can start; None while tokens are missing or an end unknown."""
