@@ -156,7 +156,7 @@ def test_interrupted_at_any_moment_there_is_a_whole_result_or_none(tmp_path):
     work(tmp_path / "first").wait()
     takes = time.monotonic() - start
     moments = random.Random(0)
-    for number in range(12):
+    for number in range(8):
         folder = tmp_path / str(number)
         folder.mkdir()
         child = work(folder)

@@ -26,6 +26,7 @@ from hyq_tvm.vta.isa import (
 from hyq_tvm.vta.isa.__main__ import GENERATED, main, stale
 from hyq_tvm.vta.isa.encoding import _extract, check, from_row
 from hyq_tvm.vta.isa.records import Field, Format, Placed
+from hyq_tvm.vta.isa.table import ELEMENT_BYTES
 
 SAMPLES = [
     instruction("SET", register="LOW", value=-128),
@@ -237,3 +238,14 @@ def test_stale_files_are_written_over(tmp_path):
     assert stale(tmp_path) == [first]
     assert main(["--root", str(tmp_path)]) == 0
     assert stale(tmp_path) == []
+
+
+def test_ranges_of_fields():
+    assert (Field("x", 8, "", signed=True).low, Field("x", 8, "", signed=True).high) == (-128, 127)
+    assert (Field("x", 8, "", minimum=1).low, Field("x", 8, "").high) == (1, 255)
+
+
+def test_bytes_in_dram_are_those_of_the_names():
+    bits = {"ACC": 32, "ACC8": 8, "ACCU8": 8, "ACC16": 16, "INP": 8, "WGT": 8, "WGT_T": 8}
+    bits |= {"UOP": 32, "TBL": 16, "PRM": 32 + 32 + 64}
+    assert {name: 8 * size for name, size in ELEMENT_BYTES.items()} == bits
