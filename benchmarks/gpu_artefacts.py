@@ -62,6 +62,7 @@ def prepare(folder: Path, target: CudaTarget, wanted: Wanted = Wanted()) -> None
     index: dict[str, Any] = {"models": [], "operators": [], "peers": []}
     for case in wanted.cases:
         index["operators"].append(_operator(folder, target, case))
+        index["operators"][-1]["peers"] = _softmax(folder, target, case) if wanted.peers else []
         print(case.name, flush=True)
     for name in wanted.models:
         for batch in wanted.batches:
@@ -74,6 +75,19 @@ def prepare(folder: Path, target: CudaTarget, wanted: Wanted = Wanted()) -> None
     index["runtime"] = _runtime(folder)
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     (folder / "CARRY.md").write_text(_carry(folder), encoding="utf-8")
+
+
+def _softmax(folder: Path, target: CudaTarget, case: OpCase) -> list[dict[str, str]]:
+    """Exact softmax in fp32 and fp16 beside a linear one; nothing beside other operators."""
+    found = []
+    for dtype in ("float32", "float16") if case.op == "softmax" else ():
+        entry = {"folder": f"tvm-{dtype}-{case.name}", "dtype": dtype, "error": ""}
+        try:
+            gpu_tvm.export(gpu_tvm.softmax(case.shape, dtype), target, folder / entry["folder"])
+        except MissingPeerError as error:
+            entry["error"] = str(error)
+        found.append(entry)
+    return found
 
 
 def _round(folder: Path, target: CudaTarget, wanted: Wanted) -> str:

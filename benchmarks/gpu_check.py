@@ -19,7 +19,8 @@ def check(folder: Path) -> list[str]:
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     wrong = [_problem(lambda e=e: _check_model(folder, e)) for e in index["models"]]
     places = [folder / e["folder"] for e in index["operators"]]
-    places += [folder / e["folder"] for e in index["peers"] if not e["error"]]
+    peers = [*index["peers"], *(p for e in index["operators"] for p in e["peers"])]
+    places += [folder / e["folder"] for e in peers if not e["error"]]
     wrong += [_problem(lambda p=place: _check_library(p)) for place in places]
     if "round" in index:
         wrong.append(_problem(lambda: gpu_timing.read_index(folder / index["round"])))

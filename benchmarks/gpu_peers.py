@@ -1,7 +1,7 @@
 """The same work elsewhere on the GPU: PyTorch's models, softmax and FlashAttention, TVM's models.
 
     python -m benchmarks.gpu_peers operators CASES SECONDS | model NAME BATCH SECONDS
-                                   | tvm FOLDER SHAPE SECONDS
+                                   | tvm PEER FOLDER DTYPE SHAPE SECONDS
 
 Prints a line of JSON, times by peer, for each operator or for the model. In processes of their own,
 since compiling a model may take longer than there is time, and a failure may take the GPU with it.
@@ -98,15 +98,15 @@ def _seconds(torch: Any, call: Callable[[], object], seconds: float) -> float:
     return (time.perf_counter() - started) / calls
 
 
-def tvm_seconds(folder: Path, shape: Sequence[int], seconds: float) -> float:
-    """A model that ``gpu_tvm`` built; time of a call, input on the GPU."""
+def tvm_seconds(folder: Path, dtype: str, shape: Sequence[int], seconds: float) -> float:
+    """What ``gpu_tvm`` built; time of a call, input on the GPU."""
     library = folder / "lib.so"
     code = cuda_device.code_of(cuda_device.cubins_beside(library))
     machine = cuda_device.Machine(cuda_device.load_library(library, code))
-    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    once = machine.seconds_per_call("main", [images], 3)
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    once = machine.seconds_per_call("main", [x], 3)
     calls = max(3, min(2000, round(seconds / 5 / max(once, 1e-6))))
-    return min(machine.seconds_per_call("main", [images], calls) for _ in range(5))
+    return min(machine.seconds_per_call("main", [x], calls) for _ in range(5))
 
 
 def ask(arguments: Sequence[str], seconds: float) -> tuple[list[dict[str, Any]], str]:
@@ -146,8 +146,8 @@ def main(arguments: Sequence[str]) -> None:
         name, batch = rest[0], int(rest[1])
         _answer([(TORCH, lambda s: model_seconds(name, batch, s))], seconds)
     else:
-        place, shape = Path(rest[0]), json.loads(rest[1])
-        _answer([(TVM, lambda s: tvm_seconds(place, shape, s))], seconds)
+        peer, place, dtype, shape = rest[0], Path(rest[1]), rest[2], json.loads(rest[3])
+        _answer([(peer, lambda s: tvm_seconds(place, dtype, shape, s))], seconds)
 
 
 if __name__ == "__main__":

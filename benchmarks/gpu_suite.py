@@ -76,7 +76,7 @@ def run(
     record["tuning"] = _tuning(clock, folder / index["round"] if "round" in index else None)
     if peers:
         clock.start("operator peers")
-        _operator_peers(clock, record["operators"], cases)
+        _operator_peers(clock, folder, record["operators"], index, cases)
         clock.start("model peers")
         for entry in record["models"]:
             entry["peers"] = _model_peers(clock, folder, entry, index)
@@ -186,13 +186,20 @@ def _tuning(clock: Clock, place: Path | None) -> dict[str, Any]:
 
 
 def _operator_peers(
-    clock: Clock, entries: Sequence[dict[str, Any]], cases: Mapping[str, OpCase]
+    clock: Clock,
+    folder: Path,
+    entries: Sequence[dict[str, Any]],
+    index: Mapping[str, Any],
+    cases: Mapping[str, OpCase],
 ) -> None:
-    """One process for all operators; what it does not reach is skipped."""
+    """One process for all of PyTorch, and one for each of TVM's; what is not reached is skipped."""
     wanted = json.dumps([asdict(cases[entry["name"]]) for entry in entries])
     answers, reason = gpu_peers.ask(["operators", wanted, str(_SECONDS)], clock.left)
     for i, entry in enumerate(entries):
         entry["peers"] = answers[i] if i < len(answers) else {"PyTorch": f"skipped: {reason}"}
+        for peer in index["operators"][i]["peers"]:
+            name, shape = f"TVM softmax {peer['dtype']}", cases[entry["name"]].shape
+            entry["peers"] |= _tvm(clock, folder, name, peer, shape)
 
 
 def _model_peers(
@@ -204,9 +211,16 @@ def _model_peers(
     found: dict[str, Any] = {}
     for peer in own:
         shape = next(m["shape"] for m in index["models"] if m["folder"] == f"{name}-b{batch}")
-        command = ["tvm", str(folder / peer["folder"]), json.dumps(shape), str(_SECONDS)]
-        found |= _asked(clock, gpu_peers.TVM, command, peer["error"])
+        found |= _tvm(clock, folder, gpu_peers.TVM, {**peer, "dtype": "float32"}, shape)
     return found | _asked(clock, gpu_peers.TORCH, ["model", name, str(batch), str(_SECONDS)], "")
+
+
+def _tvm(
+    clock: Clock, folder: Path, name: str, peer: Mapping[str, str], shape: Sequence[int]
+) -> dict[str, Any]:
+    place = str(folder / peer["folder"])
+    command = ["tvm", name, place, peer["dtype"], json.dumps(shape), str(_SECONDS)]
+    return _asked(clock, name, command, peer["error"])
 
 
 def _asked(clock: Clock, peer: str, command: Sequence[str], error: str) -> dict[str, Any]:

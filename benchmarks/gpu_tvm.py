@@ -1,4 +1,4 @@
-"""TVM's own build of the same models in fp16, as TVM builds it without tuning.
+"""TVM's own build of the same models in fp16, and of softmax, as TVM makes it without tuning.
 
 The float module of our front end, BatchNorm folded, convolutions in NHWC, everything in fp16, then
 TVM's pipeline for GPUs with its default schedules (dlight: tensor cores for products whose sizes
@@ -9,6 +9,7 @@ it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +54,17 @@ def half(module: tvm.IRModule) -> tvm.IRModule:
 def build(name: str, batch: int, target: CudaTarget, folder: Path) -> None:
     """Write the model's library and machine code; raises ``MissingPeerError`` without nvcc."""
     export(half(imported(MODELS[name], batch)), target, folder)
+
+
+def softmax(shape: Sequence[int], dtype: str) -> tvm.IRModule:
+    """Exact softmax over the last axis, scheduled by TVM."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(tuple(shape), dtype))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            made = builder.emit_output(relax.op.nn.softmax(x, -1))
+        builder.emit_func_output(made)
+    return builder.finalize()
 
 
 def export(module: tvm.IRModule, target: CudaTarget, folder: Path) -> None:

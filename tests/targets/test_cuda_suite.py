@@ -42,13 +42,14 @@ def peers(command, seconds):
     assert seconds > 0
     if command[0] == "operators":
         return [{"torch softmax float16": 2e-3}, {FLASH: 1e-3}], ""
-    return ([], "out of time") if command[0] == "model" else ([{gpu_peers.TVM: 5e-3}], "")
+    return ([], "out of time") if command[0] == "model" else ([{command[1]: 5e-3}], "")
 
 
 def test_everything_from_a_model_to_a_report(gpu, quick, monkeypatch, tmp_path):  # noqa: F811
     place, output = prepared(tmp_path / "carried", ["digits"], candidates=4), tmp_path / "results"
     index = json.loads((place / "index.json").read_text())
     index["peers"].append({"name": "digits", "batch": 1, "folder": "x", "error": ""})
+    index["operators"][0]["peers"] = [{"folder": "y", "dtype": "float16", "error": ""}]
     (place / "index.json").write_text(json.dumps(index))
     monkeypatch.setattr(gpu_peers, "ask", peers)
     monkeypatch.setattr(gpu_suite, "BY_NAME", BY_NAME)
@@ -59,7 +60,8 @@ def test_everything_from_a_model_to_a_report(gpu, quick, monkeypatch, tmp_path):
     assert model["exact"]
     assert model["peers"] == {gpu_peers.TVM: 5e-3, gpu_peers.TORCH: "skipped: out of time"}
     assert [item["exact"] for item in record["operators"]] == [True, True]
-    assert record["operators"][1]["peers"] == {FLASH: 1e-3}
+    softmax = {"torch softmax float16": 2e-3, "TVM softmax float16": 5e-3}
+    assert [o["peers"] for o in record["operators"]] == [softmax, {FLASH: 1e-3}]
     assert record["tuning"]["measured"] == record["tuning"]["candidates"] == 4
     assert all(w["best"] <= w["own"] for w in record["tuning"]["workloads"])
     text = (output / "gpu.md").read_text()
@@ -173,6 +175,16 @@ def test_tvms_own_build_is_machine_code_with_tensor_cores(tmp_path):
     text = (tmp_path / "tvm" / "lib.so").read_bytes()
     assert text.count(b"mma_sync") >= 2
     assert (tmp_path / "tvm" / "kernels.sm_80.cubin").read_bytes().startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_exact_softmax_is_a_peer_too(gpu, dtype, tmp_path):  # noqa: F811
+    if cuda_toolchain._nvcc() is None:
+        pytest.skip("no nvcc is installed")
+    target = targets.resolve({"kind": "cuda", "arch": "sm_90"})[1]
+    gpu_tvm.export(gpu_tvm.softmax((3, 2, 20, 20), dtype), target, tmp_path)
+    assert (tmp_path / "kernels.sm_90.cubin").read_bytes().startswith(b"\x7fELF")
+    assert b"expf" in (tmp_path / "lib.so").read_bytes() or dtype == "float16"
 
 
 def test_a_build_that_fails_is_a_missing_peer(monkeypatch, tmp_path):
