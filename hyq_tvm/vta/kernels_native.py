@@ -21,6 +21,7 @@ import numpy as np
 from hyq_tvm.vta.isa import table
 from hyq_tvm.vta.isa.records import Enumeration
 from hyq_tvm.vta.machine import BUFFERS, COUNTERS, Fault, Machine, Status
+from hyq_tvm.vta.private_folder import private_folder
 
 _FOLDER = Path(__file__).with_name("kernels")
 _SOURCES = ("machine.c", "transfers.c", "products.c", "vector.c", "softmax.c", "execute.c")
@@ -157,17 +158,10 @@ def _macros(compiler: str) -> str:
 
 
 def _cache_folder() -> Path:
-    """A folder that only this user can write: code is loaded from it."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(base) / "hyq_tvm" / "vta"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        details = folder.stat()
+        return private_folder("vta")
     except OSError as error:
         raise NativeUnavailable(f"no folder for compiled kernels: {error}") from error
-    if details.st_uid != os.getuid() or details.st_mode & 0o022:
-        raise NativeUnavailable(f"{folder} can be written by others; make it private (chmod 700)")
-    return folder
 
 
 def _compile(compiler: str, source: str, path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyq_tvm import documents
-from hyq_tvm.errors import ConfigError, DeviceProgramError
+from hyq_tvm.errors import ConfigError, DeviceProgramError, InputError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.isa.encoding import Rows, Words, decode
 from hyq_tvm.vta.isa.table import BY_NAME
@@ -104,6 +104,25 @@ class Program:
     def places(self, role: str) -> dict[str, Place]:
         """The tensors of a role, in order."""
         return {name: place for name, place in self.tensors.items() if place.role == role}
+
+    def placed_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> list[tuple[int, NDArray[Any]]]:
+        """Address and bytes of every input; raises ``InputError`` unless they are the program's."""
+        places = self.places("input")
+        if set(inputs) != set(places):
+            raise InputError(
+                f"inputs {sorted(inputs)} were given; the program takes {sorted(places)}"
+            )
+        placed = []
+        for name, place in places.items():
+            array = np.asarray(inputs[name])
+            if array.shape != place.shape or str(array.dtype) != place.dtype:
+                raise InputError(
+                    f"input {name!r} is {array.dtype} {array.shape}; "
+                    f"{place.dtype} {place.shape} is needed"
+                )
+            raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            placed.append((place.address, raw))
+        return placed
 
     def layer_of(self, index: int) -> str:
         """What instruction ``index`` belongs to; empty where nobody said."""

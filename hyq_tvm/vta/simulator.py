@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyq_tvm.errors import ConfigError, DeviceProgramError, InputError
+from hyq_tvm.errors import ConfigError, DeviceProgramError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.faults import FaultCode, StreamError
 from hyq_tvm.vta.isa.table import FINISH, FORMATS, UNITS
@@ -69,7 +69,8 @@ class Simulator:
         program.check_device(self.config)
         machine = Machine.create(self.config, program.dram_bytes)
         machine.fill(program.image_address, program.image)
-        _write_inputs(machine, program, inputs)
+        for address, raw in program.placed_inputs(inputs):
+            machine.fill(address, raw)
         name = self.execute(program, machine)
         outputs = {n: _read(machine, n, place) for n, place in program.places("output").items()}
         return Run(outputs, _counters(machine, program), name)
@@ -102,20 +103,6 @@ def _native(machine: Machine, program: Program) -> Callable[[int], None]:
         kernels.execute(base + index * step)
 
     return execute
-
-
-def _write_inputs(machine: Machine, program: Program, inputs: Mapping[str, NDArray[Any]]) -> None:
-    places = program.places("input")
-    if set(inputs) != set(places):
-        raise InputError(f"inputs {sorted(inputs)} were given; the program takes {sorted(places)}")
-    for name, place in places.items():
-        array = np.asarray(inputs[name])
-        if array.shape != place.shape or str(array.dtype) != place.dtype:
-            raise InputError(
-                f"input {name!r} is {array.dtype} {array.shape}; "
-                f"{place.dtype} {place.shape} is needed"
-            )
-        machine.fill(place.address, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _read(machine: Machine, name: str, place: Place) -> NDArray[Any]:

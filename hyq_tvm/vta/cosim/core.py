@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyq_tvm.errors import DeviceProgramError, InputError
+from hyq_tvm.errors import DeviceProgramError
 from hyq_tvm.vta.arch import VTAConfig
 from hyq_tvm.vta.cosim.toolchain import RTL
 from hyq_tvm.vta.cosim.verilated import Design, library
@@ -92,7 +92,8 @@ class Core:
         dram = np.zeros(program.dram_bytes, np.uint8)
         image = slice(program.image_address, program.image_address + program.image.size)
         dram[image] = program.image
-        _write_inputs(dram, program, inputs)
+        for address, raw in program.placed_inputs(inputs):
+            dram[address : address + raw.size] = raw
         dram, cycles, events = self._execute(dram, program.words, program.rows.tolist(), None)
         places = program.places("output").items()
         return CoreRun({name: _read(dram, place) for name, place in places}, cycles, events)
@@ -154,23 +155,6 @@ def sources() -> list[Any]:
     files = sorted((RTL / "core").glob("*.sv"))
     files.sort(key=lambda path: not path.stem.endswith("_pkg"))
     return [RTL / "hyq_vta_pkg.sv", *files]
-
-
-def _write_inputs(
-    dram: NDArray[np.uint8], program: Program, inputs: Mapping[str, NDArray[Any]]
-) -> None:
-    places = program.places("input")
-    if set(inputs) != set(places):
-        raise InputError(f"inputs {sorted(inputs)} were given; the program takes {sorted(places)}")
-    for name, place in places.items():
-        array = np.asarray(inputs[name])
-        if array.shape != place.shape or str(array.dtype) != place.dtype:
-            raise InputError(
-                f"input {name!r} is {array.dtype} {array.shape}; "
-                f"{place.dtype} {place.shape} is needed"
-            )
-        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        dram[place.address : place.address + place.nbytes] = raw
 
 
 def _read(dram: NDArray[np.uint8], place: Place) -> NDArray[Any]:

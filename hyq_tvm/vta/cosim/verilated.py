@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hyq_tvm.vta.cosim.toolchain import ToolUnavailable, compiler, run, verilator
+from hyq_tvm.vta.private_folder import private_folder
 
 _HARNESS = Path(__file__).with_name("harness")
 _VERILATOR_FLAGS = (
@@ -109,17 +109,11 @@ def library(design: Design) -> ctypes.CDLL:
 
 
 def cache_folder() -> Path:
-    """A folder that only this user can write: code is loaded from it."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(base) / "hyq_tvm" / "cosim"
+    """Where compiled models are kept; raises ``ToolUnavailable``."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        details = folder.stat()
+        return private_folder("cosim")
     except OSError as error:
         raise ToolUnavailable(f"no folder for compiled models: {error}") from error
-    if details.st_uid != os.getuid() or details.st_mode & 0o022:
-        raise ToolUnavailable(f"{folder} can be written by others; make it private (chmod 700)")
-    return folder
 
 
 def _build(design: Design, prefix: str, path: Path) -> None:
