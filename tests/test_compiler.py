@@ -231,6 +231,7 @@ def test_the_metadata_say_what_was_made():
     assert found.versions["apache-tvm"] == tvm.__version__
     assert 0 < found.notes["compile_seconds"] < 600
     assert 50 < found.notes["peak_memory_mib"] < 100_000
+    assert 0 < found.notes["activation_bytes"] < 10_000
     layers = {row["op"]: row["margin_bits"] for row in found.notes["layers"]}
     assert layers["quantize"] is None
     assert 0 < layers["dense"] < 31

@@ -180,6 +180,8 @@ def _show_metadata(console: Console, path: Path, metadata: Metadata) -> None:
     for key in ("compile_seconds", "peak_memory_mib"):
         if key in metadata.notes:
             facts.add_row(key.replace("_", " "), str(metadata.notes[key]))
+    if "activation_bytes" in metadata.notes:
+        facts.add_row("activations", f"{metadata.notes['activation_bytes']:,} bytes during a run")
     facts.add_row("size", _size(path))
     console.print(facts)
 

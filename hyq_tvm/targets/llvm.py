@@ -14,6 +14,7 @@ import schedules
 from hyq_tvm.errors import TargetError
 from hyq_tvm.processor import extensions, host_features, needed_features
 from hyq_tvm.targets.backend import Backend, Built, CompiledLibrary, make_target, option_dict
+from hyq_tvm.targets.memory_plan import activation_bytes
 from hyq_tvm.threads import num_threads
 
 
@@ -48,10 +49,12 @@ def host_options() -> dict[str, Any]:
 
 def build(module: tvm.IRModule, target: Any, records: Path | None) -> Built:
     """Schedule and compile ``module``; ``records``: a folder of the user's tuning records."""
-    executable = tvm.compile(schedules.apply(module, target, records), target=target)
+    scheduled = schedules.apply(module, target, records)
+    notes = {"activation_bytes": activation_bytes(scheduled, target)}
+    executable = tvm.compile(scheduled, target=target)
     machine = _machine(target)
     needed = needed_features(codegen.llvm_get_cpu_features(target), machine)
-    return Built(CompiledLibrary(executable), machine, needed, {})
+    return Built(CompiledLibrary(executable), machine, needed, notes)
 
 
 def _check_processor(target: Any, name: Any) -> None:

@@ -114,7 +114,7 @@ def build(module: tvm.IRModule, target: VTATarget, records: Path | None) -> Buil
     built = llvm.build(hosted, target.host, None)
     notes = {"accelerator": _notes(programs, list(refused.values()))}
     library = ProgramLibrary(built.library, tuple(programs))
-    return Built(library, built.machine, built.features, {**built.notes, **notes})
+    return Built(library, built.machine, built.features, notes)
 
 
 def _partitioned(
