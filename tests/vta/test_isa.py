@@ -249,3 +249,16 @@ def test_bytes_in_dram_are_those_of_the_names():
     bits = {"ACC": 32, "ACC8": 8, "ACCU8": 8, "ACC16": 16, "INP": 8, "WGT": 8, "WGT_T": 8}
     bits |= {"UOP": 32, "TBL": 16, "PRM": 32 + 32 + 64}
     assert {name: 8 * size for name, size in ELEMENT_BYTES.items()} == bits
+
+
+def test_the_longest_loops_are_legal_and_one_step_more_is_not():
+    loops = {"uop_begin": 1000, "iter_out": 4096, "iter_in": 4096}
+    assert instruction("GEMM", uop_end=1001, **loops)["uop_end"] == 1001
+    with pytest.raises(DeviceProgramError, match="33554432 steps"):
+        instruction("GEMM", uop_end=1002, **loops)
+
+
+def test_addresses_are_hexadecimal_and_nothing_else_is():
+    text = disassemble(instruction("LOAD", memory="INP", dram=255, y_size=16, x_size=1, length=1))
+    assert "dram=0xff" in text
+    assert "y_size=16" in text
