@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xgboost
 
 _ROUNDS = 60
 _PARAMETERS = {
@@ -47,6 +50,9 @@ class CostModel:
         """
         if len(set(self._targets)) < 2:
             return np.zeros(len(features))
+        # Only a tuner that has learnt something waits for it: it brings scikit-learn and SciPy.
+        import xgboost
+
         if self._trees is None:
             data = xgboost.DMatrix(np.stack(self._features), label=np.array(self._targets))
             self._trees = xgboost.train(
