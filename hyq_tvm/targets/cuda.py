@@ -120,11 +120,20 @@ def kernel_library(
 
     options: of ``tvm.compile``.
     """
-    config = {"relax.backend.use_cuda_graph": target.graph}
+    return with_machine_code(with_source(module, target, **options), target)
+
+
+def with_source(module: tvm.IRModule, target: CudaTarget, **options: Any) -> Any:
+    """What TVM makes of scheduled kernels, the kernels themselves still source."""
     device = target.device
+    config = {"relax.backend.use_cuda_graph": target.graph}
     context = tvm.transform.PassContext(opt_level=3, config=config)
     with source_only(), context, device:
-        executable = tvm.compile(module, target=device, **options)
+        return tvm.compile(module, target=device, **options)
+
+
+def with_machine_code(executable: Any, target: CudaTarget) -> tuple[CudaLibrary, MachineCode]:
+    """The library of ``with_source``; raises ``TargetError``. Threads may do this side by side."""
     code = machine_codes(emitted_source(executable), target.architectures)
     return CudaLibrary(executable, {arch: one.cubin for arch, one in code.made.items()}), code
 

@@ -25,7 +25,9 @@ from tvm import rpc
 
 from hyq_tvm import cuda_device, gpu_timing, numerics
 from hyq_tvm.errors import ArtifactError, TargetError, TuningError
-from hyq_tvm.targets.cuda import CudaTarget, kernel_library
+from hyq_tvm.targets.cuda import CudaTarget, with_machine_code, with_source
+from hyq_tvm.targets.cuda_library import CudaLibrary
+from hyq_tvm.threads import available_threads
 from hyq_tvm.tuning import tasks
 from hyq_tvm.tuning.measure import ATTEMPTS, Measurer, Timing, Tracker
 from hyq_tvm.tuning.tasks import Candidate, Task
@@ -67,18 +69,40 @@ class Folder:
     def __len__(self) -> int:
         return len(self._candidates)
 
-    def add(self, candidate: Candidate, record: Mapping[str, Any]) -> str:
-        """Build a candidate; why it cannot be, such as spilled registers, or ""."""
-        place = f"{len(self):04d}"
+    def add(self, candidates: Sequence[tuple[Candidate, Mapping[str, Any]]]) -> list[str]:
+        """Build candidates, which have these records; why each cannot be, or "".
+
+        Spilled registers are such a reason.
+        """
+        emitted = [self._emitted(candidate) for candidate, _ in candidates]
+        with ThreadPoolExecutor(available_threads()) as pool:
+            built = list(pool.map(self._built, emitted))
+        return [self._kept(*c, library) for c, library in zip(candidates, built, strict=True)]
+
+    def _emitted(self, candidate: Candidate) -> Any:
+        """What TVM makes of it; an error's text otherwise."""
         function = candidate.function.with_attr("global_symbol", gpu_timing.FUNCTION)
-        module = tvm.IRModule({gpu_timing.FUNCTION: function})
         try:
-            library, _ = kernel_library(module, self._target)
-        except (TargetError, RuntimeError) as error:
-            return f"not built: {' '.join(str(error).split())[:300]}"
+            return with_source(tvm.IRModule({gpu_timing.FUNCTION: function}), self._target)
+        except RuntimeError as error:
+            return _reason(error)
+
+    def _built(self, emitted: Any) -> CudaLibrary | str:
+        if isinstance(emitted, str):
+            return emitted
+        try:
+            return with_machine_code(emitted, self._target)[0]
+        except TargetError as error:
+            return _reason(error)
+
+    def _kept(
+        self, candidate: Candidate, record: Mapping[str, Any], library: CudaLibrary | str
+    ) -> str:
+        if isinstance(library, str):
+            return library
+        place, workload = f"{len(self):04d}", candidate.workload
         (self.path / place).mkdir()
         library.export(self.path / place / gpu_timing.LIBRARY)
-        workload = candidate.workload
         self._candidates.append(
             {
                 "folder": place,
@@ -136,6 +160,16 @@ class Folder:
         return known[1]
 
 
+def _reason(error: Exception) -> str:
+    return f"not built: {' '.join(str(error).split())[:300]}"
+
+
+def _candidate(kernel: Kernel) -> Candidate:
+    if not isinstance(kernel, Candidate):
+        raise TypeError("a GPU measures candidates of tasks")
+    return kernel
+
+
 @contextmanager
 def measurer(target: CudaTarget, tracker: Tracker | None) -> Iterator[Measurer]:
     """What measures on this machine's GPU, or on the servers of ``tracker``.
@@ -168,10 +202,8 @@ class GpuMeasurer:
         """See ``Measurer``."""
         with tempfile.TemporaryDirectory(prefix="hyq-tvm-tune-") as place:
             folder, built = Folder(Path(place) / "round", self._target), []
-            for i, kernel in enumerate(kernels):
-                if not isinstance(kernel, Candidate):
-                    raise TypeError("a GPU measures candidates of tasks")
-                error = folder.add(kernel, {})
+            errors = folder.add([(_candidate(kernel), {}) for kernel in kernels])
+            for i, error in enumerate(errors):
                 if error:
                     yield i, Timing(None, error)
                 else:

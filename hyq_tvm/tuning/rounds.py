@@ -10,13 +10,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from hyq_tvm.errors import TuningError
 from hyq_tvm.targets.cuda import CudaTarget
 from hyq_tvm.tuning.gpu import Folder
 from hyq_tvm.tuning.log import Log
-from hyq_tvm.tuning.search import Search, Trial
+from hyq_tvm.tuning.search import BATCH, Search, Trial
 from hyq_tvm.tuning.tasks import Task
 from schedules.recorded import Record, read, serves
 
@@ -57,13 +59,15 @@ def _fill(tasks: Sequence[Task], log: Path, made: Folder, trials: int, seed: int
     search = Search(tasks, seed)
     with Log(log) as known:
         learn(search, known.records())
-        for trial in search.ahead():
-            record = tasks[trial.task].record(trial.number, None, "", 0.0)
-            error = made.add(tasks[trial.task].kernel(trial.number), _described(record))
-            if error:
-                known.append(tasks[trial.task].record(trial.number, None, error, 0.0))
-            if len(made) == trials:
-                break
+        ahead = search.ahead()
+        while batch := list(islice(ahead, min(BATCH, trials - len(made)))):
+            blanks = [tasks[t.task].record(t.number, None, "", 0.0) for t in batch]
+            kernels = [tasks[t.task].kernel(t.number) for t in batch]
+            described = [_described(blank) for blank in blanks]
+            errors = made.add(list(zip(kernels, described, strict=True)))
+            for blank, error in zip(blanks, errors, strict=True):
+                if error:
+                    known.append(replace(blank, error=error))
     made.write()
     return len(made)
 
