@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, count
 
 from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.view import View
@@ -70,7 +71,7 @@ class Builder:
         return self.emit(Node(name, "view", (source,), view.out_shape, {"view": view}))
 
     def _free(self, name: str) -> str:
-        candidates = (name, *(f"{name}.{i}" for i in range(1, len(self._nodes) + 2)))
+        candidates = chain([name], (f"{name}.{i}" for i in count(1)))
         return next(candidate for candidate in candidates if not self._taken(candidate))
 
     def _taken(self, name: str) -> bool:
