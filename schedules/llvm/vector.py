@@ -159,7 +159,8 @@ def local(dtype: str, count: int) -> Buffer:
 
     Less than a kilobyte in TVM's scope "global", for in any other it asks its allocator.
     """
-    return T.alloc_buffer((count,), dtype)
+    # "default" is none here as well, but looked for in all frames of the builder each time.
+    return T.alloc_buffer((count,), dtype, layout=None)
 
 
 def scratch(dtype: str, count: int) -> Buffer:
