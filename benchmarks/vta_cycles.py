@@ -3,7 +3,7 @@
 ``python -m benchmarks.vta_cycles [models...] [--out FOLDER] [--layers N] [--record FILE]`` prints a
 table of models and, for each, its most expensive layers; it writes a timeline picture of each and
 ``vta_cycles.json``. Cycles do not depend on the weights, so these are random. The seconds that the
-functional simulator takes for an image are the best of a few, on one thread. ``--tune MINUTES
+functional simulator takes of one processor for an image are the best of a few. ``--tune MINUTES
 --records FOLDER`` searches tile sizes for so long a model and adds the model with what was found.
 """
 
@@ -113,13 +113,13 @@ def random_inputs(program: Program) -> dict[str, NDArray[Any]]:
 
 
 def simulated(program: Program) -> float:
-    """Seconds of the functional simulator for an image, the best of ``SIMULATIONS``."""
+    """Processor seconds of the functional simulator for an image, the best of ``SIMULATIONS``."""
     simulator, inputs = Simulator(program.config), random_inputs(program)
     found = []
     for _ in range(SIMULATIONS):
-        started = time.perf_counter()
+        started = time.process_time()
         simulator.run(program, inputs)
-        found.append(time.perf_counter() - started)
+        found.append(time.process_time() - started)
     return min(found)
 
 
