@@ -60,8 +60,8 @@ PARTS = {
     ),
     "passes": Part(
         ("relay_passes",),
-        ("tests/relay_passes",),
-        ("torch", "tvm", "tvm.relax"),
+        ("tests/relay_passes", "tests/frontend/test_torch_operators.py"),
+        ("torch", "torch.export", "torch._dynamo", "tvm", "tvm.relax"),
     ),
 }
 

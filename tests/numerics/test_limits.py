@@ -286,3 +286,9 @@ def test_n1_weights_have_2_to_8_bits():
     for bits in (1, 9):
         with pytest.raises(ValueError, match="2 to 8"):
             quantize_weight(weight, bits)
+
+
+def test_at2_an_excluded_pair_is_below_every_logit():
+    for logit in (0, -61, -100_000, MASKED + 1):
+        assert abs(attend([MASKED, logit]) - 1024) <= 1
+    assert attend([MASKED, MASKED]) == 0
