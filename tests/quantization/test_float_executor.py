@@ -17,6 +17,7 @@ from hyq_tvm.quantization.float_executor import (
     evaluate_node,
 )
 from hyq_tvm.quantization.graph import AFFINE, OPS, UNARY, Graph, Node
+from hyq_tvm.quantization.sensitivity import WEIGHT, GradientPass
 from hyq_tvm.quantization.view import View
 
 RNG = np.random.default_rng(0)
@@ -221,3 +222,20 @@ def test_evaluation_is_differentiable_in_inputs_and_weights():
     evaluate_node(dense, [x], weights).square().sum().backward()
     assert x.grad.abs().sum() > 0
     assert weights["weight"].grad.abs().sum() > 0
+
+
+def test_gradients_of_strided_1x1_convolutions():
+    """PyTorch's own crash on a picture's three channels in channels-last order."""
+    rng = np.random.default_rng(0)
+    x, y = (1, 64, 64, 3), (1, 32, 32, 48)
+    attrs = {"strides": (2, 2), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    weight, bias = rng.normal(size=(48, 1, 1, 3)), rng.normal(size=48)
+    params = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+    nodes = [Node("x", "input", (), x, {}, {}), Node("y", "conv2d", ("x",), y, attrs, params)]
+    image, seen = rng.normal(size=x).astype(np.float32), {}
+    energy = GradientPass(Graph(nodes, ["y"]), 0).run(
+        0, image, lambda name, way, gradient: seen.update({(name, way): gradient.shape})
+    )
+    want = image[:, ::2, ::2] @ params["weight"][:, 0, 0].T + params["bias"]
+    assert energy == pytest.approx(float(np.square(want).sum()), rel=1e-4)
+    assert ("y", WEIGHT) in seen
