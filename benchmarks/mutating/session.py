@@ -26,12 +26,16 @@ Key = tuple[str, int]
 
 
 class Quick:
-    """A plugin: hypothesis neither shrinks nor explains what mutants do."""
+    """A plugin: hypothesis neither shrinks nor explains what mutants do, nor minds slowness."""
 
     def pytest_sessionstart(self) -> None:
         """After the tests' own profile was loaded, before they are imported."""
-        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-        hypothesis.settings.register_profile("mutants", hypothesis.settings.default, phases=phases)
+        hypothesis.settings.register_profile(
+            "mutants",
+            hypothesis.settings.default,
+            phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
         hypothesis.settings.load_profile("mutants")
 
 
