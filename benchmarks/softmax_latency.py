@@ -108,14 +108,15 @@ def operators(shape: Sequence[int], dtype: str, turns: int) -> list[Row]:
     return [Row(group, name, found, facts) for name, found in timings.items()]
 
 
-def attention_case(heads: int, tokens: int, depth: int) -> Case:
-    """One fused attention of an integer module."""
-    made = attention_constants(0.05, 0.05, 0.03, depth**-0.5, 0.02, depth, tokens, BASE, 8, 4, None)
+def attention_case(heads: int, tokens: int, depth: int, bits: int) -> Case:
+    """One fused attention of an integer module; bits: of its weights."""
+    scales = (0.05, 0.05, 0.03, depth**-0.5, 0.02)
+    made = attention_constants(*scales, depth, tokens, BASE, bits, 4, None)
     shape = (heads, tokens, depth)
     arrays = [RNG.integers(-127, 128, shape).astype(np.int8) for _ in range(3)]
     arrays += [made[key] for key in ("multiplier", "shift", "table")]
     params = {"kind": BASE, "zero_point": 0, "low": -128, "high": 127, "dtype": "int8",
-              "weight_bits": 8, "fraction_bits": 4, "has_bias": False,
+              "weight_bits": bits, "fraction_bits": 4, "has_bias": False,
               "rescale_multiplier": made["rescale_multiplier"],
               "rescale_shift": made["rescale_shift"]}  # fmt: skip
     return Case("attention", params, arrays, (0, 1, 2), 2 * heads * tokens * tokens * depth)
@@ -144,8 +145,9 @@ def exact_attention(heads: int, tokens: int, depth: int, dtype: str) -> Measure:
 def attentions(size: tuple[int, int, int], turns: int) -> list[Row]:
     """Fused integers, then unfused floats between float and between int8 tensors."""
     target = resolve({"kind": "llvm"}, complete=True)
-    case = attention_case(*size)
-    measures = measured({BASE: (case.kernel(target), case.arrays)}, target)
+    cases = {BASE: attention_case(*size, 8), f"{BASE}, 16-bit weights": attention_case(*size, 16)}
+    kernels = {name: (case.kernel(target), case.arrays) for name, case in cases.items()}
+    measures = measured(kernels, target)
     measures["exact, unfused float32"] = exact_attention(*size, "float32")
     measures["exact, unfused, int8 tensors"] = exact_attention(*size, "int8")
     group = f"attention {size[0]} heads, {size[1]} tokens, {size[2]} channels"
