@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+
+import coverage
 
 ROOT = Path(__file__).resolve().parents[2]
 Hits = set[tuple[str, int]]
@@ -62,24 +60,16 @@ def survey(files: Sequence[Path], imported: Hits, tests: dict[str, Callable[[], 
 @contextmanager
 def watched(files: Sequence[Path]) -> Iterator[Hits]:
     """The lines of the files, by name from the root, that run meanwhile, in any thread."""
-    names = {str(file): file.relative_to(ROOT).as_posix() for file in files}
     hits: Hits = set()
-
-    def enter(frame: FrameType, _event: str, _argument: Any) -> Any:
-        name = names.get(frame.f_code.co_filename)
-        if name is None:
-            return None
-
-        def line(frame: FrameType, _event: str, _argument: Any) -> Any:
-            hits.add((name, frame.f_lineno))
-            return line
-
-        return line(frame, "call", None)
-
-    sys.settrace(enter)
-    threading.settrace(enter)
+    watch = coverage.Coverage(
+        data_file=None, config_file=False, include=[str(file) for file in files]
+    )
+    watch.start()
     try:
         yield hits
     finally:
-        sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        watch.stop()
+        found = watch.get_data()
+        for name in found.measured_files():
+            place = Path(name).relative_to(ROOT).as_posix()
+            hits.update((place, line) for line in found.lines(name) or ())
