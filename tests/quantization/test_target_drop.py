@@ -48,7 +48,12 @@ def images():
 
 
 COARSE = hyq_tvm.QuantConfig(
-    activation_bits=4, weight_bits=4, residual_bits=8, table_bits=8, softmax_weight_bits=8
+    activation_bits=4,
+    weight_bits=4,
+    residual_bits=8,
+    table_bits=8,
+    softmax_weight_bits=8,
+    scaling=None,
 )
 
 
