@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """Interrupts reach children: a shell's background jobs ignore them, and children inherit that."""
+    """Interrupts reach children: a shell starts background jobs that ignore them, children too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
