@@ -17,21 +17,10 @@ from hyq_tvm.targets import resolve
 from hyq_tvm.tuning import measure as measuring
 from hyq_tvm.tuning import measurer, workers
 from schedules.llvm import vector
-from schedules.prim_func import prim_func
-from schedules.rule import Kernel, Spec
+from tests.tuning.kernels import copy, kernel
 
 LITTLE = 1 << 20
 """Bytes that a starving worker may still take."""
-
-
-def kernel(name, body):
-    spec = Spec((64,), "int32")
-    return Kernel(name, prim_func(name, [spec], spec, body), (0,))
-
-
-def copy(x, out):
-    with vector.loop(64) as i:
-        vector.store(out, i, vector.load(x, i, 1), 1)
 
 
 def endless(x, out):

@@ -17,9 +17,8 @@ from hyq_tvm.tuning import Budget, Tracker, extract, measurer, run
 from hyq_tvm.tuning import measure as measuring
 from schedules.llvm import vector
 from schedules.llvm.isa import DOTPROD
-from schedules.prim_func import prim_func
 from schedules.recorded import read
-from schedules.rule import Kernel, Spec
+from tests.tuning.kernels import copy, kernel
 from tests.tuning.networks import block
 
 KEY = "cpu"
@@ -28,16 +27,6 @@ KEY = "cpu"
 @pytest.fixture(scope="module")
 def tasks():
     return extract(block()[0], resolve("llvm")[1])
-
-
-def kernel(name, body):
-    spec = Spec((64,), "int32")
-    return Kernel(name, prim_func(name, [spec], spec, body), (0,))
-
-
-def copy(x, out):
-    with vector.loop(64) as i:
-        vector.store(out, i, vector.load(x, i, 1), 1)
 
 
 def crash(x, out):
