@@ -16,6 +16,8 @@ _PLANNED = (
 )
 """The steps of TVM's own pipeline that lead to its plan of memory."""
 
+_ALLOCATE = tvm.ir.Op.get("relax.memory.alloc_storage")
+
 
 def activation_bytes(module: tvm.IRModule, target: Any) -> int:
     """Bytes that activations of a scheduled ``module`` share during a run, its largest function.
@@ -37,6 +39,3 @@ def _storage(function: relax.Function) -> int:
 
     relax.analysis.post_order_visit(function, visit)
     return sum(sizes)
-
-
-_ALLOCATE = tvm.ir.Op.get("relax.memory.alloc_storage")
