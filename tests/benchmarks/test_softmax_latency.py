@@ -42,6 +42,6 @@ def test_tables_of_one_length(tmp_path):
     fused = latency_report.load(tmp_path / "attention_latency.json")
     assert len({row.group for row in fused}) == 1
     assert fused[0].name == softmax_latency.BASE
-    assert len(fused) == 3
+    assert len(fused) == 4
     text = (tmp_path / "softmax_latency.md").read_text(encoding="utf-8")
     assert "min ns/element" in text
