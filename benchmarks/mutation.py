@@ -60,7 +60,7 @@ PARTS = {
     ),
     "passes": Part(
         ("relay_passes",),
-        ("tests/relay_passes", "tests/frontend/test_torch_operators.py"),
+        ("tests/relay_passes",),
         ("torch", "torch.export", "torch._dynamo", "tvm", "tvm.relax"),
     ),
 }

@@ -118,8 +118,8 @@ def _bounded(fn: Callable[[float], tuple[float, float]]) -> Handler:
 
 
 def _clip(reader: Reader, call: Call) -> Any:
-    low, high = (float(limit) for limit in call.args[1:3])
-    return unary(reader, "clip", call.args[0], call.label, (low, high))
+    value, low, high = call.args
+    return unary(reader, "clip", value, call.label, (float(low), float(high)))
 
 
 def _power(reader: Reader, call: Call) -> Any:

@@ -29,5 +29,5 @@ def last_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
 def sides(padding: Any) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of one, two or four numbers."""
     pads = [int(p) for p in padding]
-    full = {1: pads * 4, 2: pads * 2, 4: pads}[len(pads)]
-    return full[0], full[1], full[2], full[3]
+    top, left, bottom, right = {1: pads * 4, 2: pads * 2, 4: pads}[len(pads)]
+    return top, left, bottom, right

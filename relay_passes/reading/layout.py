@@ -164,7 +164,7 @@ def _pad(reader: Reader, call: Call) -> Any:
     if call.attrs.pad_mode != "constant" or min(widths) < 0:
         raise CannotReadError(f"padding {call.attrs.pad_mode} by {widths}")
     attrs = {"pads": pads, "value": float(call.attrs.pad_value)}
-    return reader.emit("pad", call.args[:1], call.shape, call.label, attrs)
+    return reader.emit("pad", call.args, call.shape, call.label, attrs)
 
 
 def _same(reader: Reader, call: Call) -> Any:

@@ -161,8 +161,9 @@ def _layer_norm(reader: Reader, call: Call) -> Any:
         raise CannotReadError(f"normalisation over axes {axes} of {len(shape)}")
     width = prod(shape[a] for a in axes)
     flat = (*shape[: axes[0]], width)
-    x = reader.reshape(call.args[0], flat, call.label)
-    gamma, beta = (_weight(v).reshape(width) for v in call.args[1:3])
+    value, *weights = call.args
+    x = reader.reshape(value, flat, call.label)
+    gamma, beta = (_weight(v).reshape(width) for v in weights)
     out = reader.emit(
         "layer_norm", [x], flat, call.label,
         {"eps": float(call.attrs.epsilon)}, {"gamma": gamma, "beta": beta},
@@ -181,7 +182,7 @@ def _instance_norm(reader: Reader, call: Call) -> Any:
 def _grouped_norm(reader: Reader, call: Call, groups: int) -> Any:
     rank = len(call.shape)
     axes = sorted(int(a) % rank for a in call.attrs.axes)
-    if axes[0] == 0 and call.shape[0] == 1:
+    if axes[:1] == [0] and call.shape[0] == 1:
         axes = axes[1:]  # a batch of one, as where the batch was merged into the channels
     if int(call.attrs.channel_axis) % rank != 1 or axes != list(range(2, rank)):
         raise CannotReadError(f"normalisation over axes {axes} of {rank}")

@@ -76,7 +76,7 @@ def _reduce(kind: str) -> Handler:
     def read(reader: Reader, call: Call) -> Any:
         axes, keep = _axes(reader, call), bool(call.attrs.keepdims)
         attrs = {"kind": kind, "axes": axes, "keepdims": keep}
-        return reader.emit("reduce", call.args[:1], call.shape, call.label, attrs)
+        return reader.emit("reduce", call.args, call.shape, call.label, attrs)
 
     return read
 

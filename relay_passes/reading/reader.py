@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,8 @@ class Reader:
         if label not in self.nodes:
             return label
         stem = label if label.endswith(f".{op}") else f"{label}.{op}"
-        numbered = (f"{stem}.{i}" for i in range(1, len(self.nodes) + 2))
-        return next(name for name in (stem, *numbered) if name not in self.nodes)
+        names = chain([stem], (f"{stem}.{i}" for i in count(1)))
+        return next(name for name in names if name not in self.nodes)
 
     def _input(self, var: relax.Var) -> str:
         name = self.unique(var.name, "input")
