@@ -197,10 +197,9 @@ def cases(options: argparse.Namespace) -> list[Case]:
 def table_cases(model: str) -> list[Case]:
     """The rows of the table in docs/accuracy.md: scaling on and off, kinds of softmax, bits."""
     found = []
-    for weights in (8, 4, 6):
-        found += [Case(model, scaling=scaling, weights=weights) for scaling in ("qads", None)]
-        found += [Case(model, softmax=kind, weights=weights) for kind in SOFTMAX_KINDS[1:]]
-    found += [Case(model, bits, scaling) for bits in (6, 4) for scaling in ("qads", None)]
+    for bits, weights in ((8, 8), (8, 6), (8, 4), (6, 8), (4, 8)):
+        found += [Case(model, bits, scaling, weights=weights) for scaling in ("qads", None)]
+        found += [Case(model, bits, softmax=kind, weights=weights) for kind in SOFTMAX_KINDS[1:]]
     return [*found, Case(model, 6, None, observer="percentile", widths="uniform")]
 
 

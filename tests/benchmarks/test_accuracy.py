@@ -66,10 +66,10 @@ def test_bits_of_weights_are_part_of_a_case():
 def test_the_table_has_every_kind_and_width(tmp_path):
     found = accuracy.cases(parse(["--model", "digits,vit_tiny", "--table"]))
     assert len({case.name for case in found}) == len(found)
-    kinds = {(case.softmax, case.weights) for case in found if case.model == "vit_tiny"}
-    assert kinds == set(itertools.product(accuracy.SOFTMAX_KINDS, (8, 6, 4)))
-    onoff = {(c.scaling, c.weights, c.bits) for c in found if c.softmax == "linear_pot"}
     bits = [(8, 8), (6, 8), (4, 8), (8, 6), (8, 4)]
+    kinds = {(c.softmax, (c.weights, c.bits)) for c in found if c.model == "vit_tiny"}
+    assert kinds == set(itertools.product(accuracy.SOFTMAX_KINDS, bits))
+    onoff = {(c.scaling, c.weights, c.bits) for c in found if c.softmax == "linear_pot"}
     assert onoff == {(scaling, *b) for scaling in ("qads", None) for b in bits}
 
 
