@@ -11,7 +11,7 @@ import numpy as np
 from hyq_tvm.errors import PlanError
 from hyq_tvm.numerics.constants import quantize_attention_bias
 from hyq_tvm.numerics.exponential import GRID_KINDS
-from hyq_tvm.numerics.softmax_tables import attention_constants
+from hyq_tvm.numerics.softmax_tables import attention_constants, probability_rescale
 from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.integer_program import Argument, Instruction
 from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
@@ -20,7 +20,8 @@ from hyq_tvm.quantization.lowering.island import lower_island
 from hyq_tvm.quantization.plan import WIDE, LayerPlan
 
 LOGIT_BITS = 16
-PROBABILITY = Grid(np.array([1 / 255]), 0, 0, 255, "uint8")
+BYTE = 255
+PROBABILITY = Grid(np.array([1 / BYTE]), 0, 0, BYTE, "uint8")
 """The grid of normalised probabilities (docs/numerics.md, softmax)."""
 
 
@@ -99,7 +100,10 @@ def _logit_scale(layer: LayerPlan, node: Node) -> float:
 
 
 def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
-    """Softmax over the last axis to uint8 probabilities, from logits on the fine grid."""
+    """Softmax over the last axis, from logits on the fine grid.
+
+    Probabilities are uint8 in steps of 1/255, or of the planned size where that is much finer.
+    """
     layer = builder.layer(node)
     if layer.softmax == "exact":
         lower_island(builder, node)
@@ -109,7 +113,8 @@ def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
     if waiting is None:
         waiting = builder.identity(builder.value(source, WIDE), node.name)
     kind = layer.softmax or "linear_pot"
-    params: dict[str, Any] = {"kind": kind, "output": "uint8"}
+    version, probability = _probabilities(builder, node.name, kind)
+    params: dict[str, Any] = {"kind": kind, **_output(probability)}
     if kind == "hyq":
         grid = Grid.symmetric(_logit_scale(layer, node), 8)
         params["scale"] = float(grid.scale[0])
@@ -118,7 +123,43 @@ def lower_softmax(builder: ProgramBuilder, node: Node) -> None:
         grid = Grid.symmetric(math.log(2) / 2 ** params["fraction_bits"], LOGIT_BITS)
     value = builder.emit_pending(waiting.requantized(grid), f"{node.name}:logits")
     rows = (prod(node.shape[:-1]), node.shape[-1])
+    logits = value.argument(rows)
     made = builder.emit(
-        Instruction(node.name, "softmax", (value.argument(rows),), params, rows, "uint8", node.name)
+        Instruction(
+            node.name + version, "softmax", (logits,), params, rows, probability.dtype, node.name
+        )
     )
-    builder.put(node.name, NARROW, Value(made, node.shape, PROBABILITY))
+    builder.put(node.name, version, Value(made, node.shape, probability))
+
+
+def _probabilities(builder: ProgramBuilder, name: str, kind: str) -> tuple[str, Grid]:
+    """The version of the probabilities that is made, and its grid: steps of 1/255, or the plan's.
+
+    Bytes of less than half of that step are worth a grid of their own. They have no sign, so that
+    a symmetric plan's grid holds twice the calibrated range.
+    """
+    version = builder.target(name)
+    if kind == "hyq" or not builder.has_grid(name, version):
+        return NARROW, PROBABILITY
+    planned = builder.grid(name, version)
+    if version == WIDE:
+        return WIDE, planned
+    if not planned.uniform or planned.scale[0] * 2 > PROBABILITY.scale[0]:
+        return NARROW, PROBABILITY
+    return NARROW, Grid(planned.scale, 0, 0, BYTE, "uint8")
+
+
+def _output(grid: Grid) -> dict[str, Any]:
+    """What the operator needs to know of the grid it makes (SM8)."""
+    if grid is PROBABILITY:
+        return {"output": "uint8"}
+    multiplier, shift = probability_rescale(float(grid.scale[0]))
+    return {
+        "output": "grid",
+        "rescale_multiplier": multiplier,
+        "rescale_shift": shift,
+        "zero_point": grid.zero_point,
+        "low": grid.low,
+        "high": grid.high,
+        "dtype": grid.dtype,
+    }

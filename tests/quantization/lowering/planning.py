@@ -9,7 +9,6 @@ from hyq_tvm.quantization.graph import Graph, Node
 from hyq_tvm.quantization.plan import WIDE, LayerPlan, QuantPlan, TensorPlan
 
 SYMMETRIC_READERS = ("matmul", "attention")
-FIXED_GRID = ("softmax",)
 
 
 def node(name, op, inputs, shape, attrs=None, **params):
@@ -36,7 +35,7 @@ def minmax_plan(graph, x, *, wide=(), alpha=None, bits=None, layers=None):
     readers = graph.consumers()
     tensors = {}
     for item in graph:
-        if item.op in FIXED_GRID or item.name not in values:
+        if item.name not in values:
             continue
         v = values[item.name]
         symmetric = any(r.op in SYMMETRIC_READERS for r in readers[item.name])

@@ -321,14 +321,53 @@ def test_softmax_alone_gives_probabilities(rng):
     graph = Graph(
         [
             node("x", "input", [], (4, 6)),
-            dense(rng, "l", "x", (4, 17), 6),
-            node("p", "softmax", ["l"], (4, 17)),
-            node("y", "multiply", ["p"], (4, 17), const=np.array(2.0)),
+            dense(rng, "l", "x", (4, 2), 6),
+            node("p", "softmax", ["l"], (4, 2)),
+            node("y", "multiply", ["p"], (4, 2), const=np.array(2.0)),
         ],
         ["y"],
     )
-    _, got, want = run(graph, 3 * rng.normal(size=(4, 6)).astype(np.float32))
+    program, got, want = run(graph, 3 * rng.normal(size=(4, 6)).astype(np.float32))
     assert np.abs(got - want).max() < 0.05
+    (found,) = [i for i in program if i.op == "softmax"]
+    assert found.params["output"] == "uint8", "probabilities near 1"
+
+
+def probabilities(rng, readers, outputs, softmax="linear_pot"):
+    """The softmax instruction of probabilities of 99 tokens, and what all gives."""
+    made = [
+        node("x", "input", [], (4, 6)),
+        dense(rng, "l", "x", (4, 99), 6),
+        node("p", "softmax", ["l"], (4, 99)),
+        *readers,
+    ]
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    layers = {"p": {"softmax": softmax, "softmax_logit_scale": 0.01}}
+    program, got, want = run(Graph(made, outputs), x, layers=layers)
+    (found,) = [i for i in program if i.op == "softmax"]
+    return found, sqnr(want, got)
+
+
+@pytest.mark.parametrize("kind", ["linear_pot", "table", "linear", "poly2"])
+def test_small_probabilities_have_a_grid_of_their_own(rng, kind):
+    found, decibels = probabilities(
+        rng, [node("y", "multiply", ["p"], (4, 99), const=3.0)], ["y"], kind
+    )
+    assert (found.params["output"], found.dtype) == ("grid", "uint8")
+    assert (found.params["zero_point"], found.params["low"], found.params["high"]) == (0, 0, 255)
+    assert found.params["rescale_multiplier"] > 2.0 ** found.params["rescale_shift"] * 2 * 255
+    assert decibels > 30
+
+
+def test_probabilities_that_a_model_gives_have_16_bits(rng):
+    found, decibels = probabilities(rng, [], ["p"])
+    assert (found.params["output"], found.dtype) == ("grid", "int16")
+    assert decibels > 30
+
+
+def test_the_published_softmax_keeps_its_bytes(rng):
+    found, _ = probabilities(rng, [], ["p"], "hyq")
+    assert (found.params["output"], found.dtype) == ("uint8", "uint8")
 
 
 def test_a_plan_of_another_model_is_refused(rng):
