@@ -134,6 +134,18 @@ def test_reduce_sum(shape, axes, keepdims):
     check([op], values)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((2, 7, 5, 12), [1]), ((2, 3, 2, 2, 40), [1, 2]), ((2, 5, 33), [1]), ((3, 2, 2, 16), [0])],
+)
+def test_sums_whose_channels_have_a_scale_each(shape, axes):
+    rng = np.random.default_rng(sum(shape))
+    values = {"x": random_array(rng, shape)}
+    made, arguments = stages(requantize(rng, shape[-1], fan_in=2**5))
+    params = {"axes": axes, "keepdims": False, "zero_point": 3, "epilogue": made}
+    check([operation("reduce_sum", [tensor("x", values["x"]), *arguments], params, values)], values)
+
+
 def test_a_sum_over_separate_axes_is_refused():
     values = {"x": np.zeros((2, 3, 4), np.int8)}
     params = {"axes": [0, 2], "keepdims": False, "zero_point": 0, "epilogue": []}

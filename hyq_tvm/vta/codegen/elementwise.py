@@ -205,12 +205,14 @@ def lower_reduce_sum(context: Context, operation: Operation) -> None:
         raise UnsupportedModelError(f"{operation.layer}: a sum over the separate axes {axes}")
     source, output = context.tensor(x), context.output(operation)
     outer, inner = prod(x.shape[: axes[0]]), prod(x.shape[axes[-1] + 1 :])
+    factors = _factors(params["epilogue"], rest)
     if inner == 1 and count > 1 and axes[-1] == len(x.shape) - 1:
-        if _factors(params["epilogue"], rest) > 1:
+        if factors > 1:
             raise UnsupportedModelError(f"{operation.layer}: sums of rows with a scale each")
         _sum_rows(context, source, output, epilogue, (outer, count))
     else:
-        _sum_columns(context, source, output, epilogue, (outer, count, inner))
+        channels = x.shape[-1] if factors > 1 else inner
+        _sum_columns(context, source, output, epilogue, (outer, count, inner), channels)
 
 
 def _factors(stages: Sequence[Mapping[str, Any]], arguments: Sequence[Argument]) -> int:
@@ -224,18 +226,27 @@ def _factors(stages: Sequence[Mapping[str, Any]], arguments: Sequence[Argument])
 
 
 def _sum_columns(
-    context: Context, x: Tensor, output: Tensor, epilogue: Epilogue, shape: tuple[int, int, int]
+    context: Context,
+    x: Tensor,
+    output: Tensor,
+    epilogue: Epilogue,
+    shape: tuple[int, int, int],
+    channels: int,
 ) -> None:
-    """``[outer, count, inner]`` over the middle axis, entry by entry."""
+    """``[outer, count, inner]`` over the middle axis, entry by entry.
+
+    channels: so many values have parameters of their own, then these repeat.
+    """
     outer, count, inner = shape
     room = context.stream.slot_entries // (count + epilogue.areas)
     if room < 1:
         raise UnsupportedModelError(f"a sum over {count} positions does not fit the accumulators")
     length = min(room * context.block, MAX_LENGTH // context.block * context.block)
-    for index in range(outer):
-        for first, n in pieces(inner, length):
-            source = Window(index * count * inner + first, 1, count, n, 0, inner)
-            target = Window(index * inner + first, 1, 1, n, 0, 0)
+    for start in range(0, outer * inner, channels):
+        index, within = divmod(start, inner)
+        for first, n in pieces(channels, length):
+            source = Window(index * count * inner + within + first, 1, count, n, 0, inner)
+            target = Window(start + first, 1, 1, n, 0, 0)
             blocks = target.blocks(context.block)
             area = Area(0, 1, blocks, first // context.block)
             reads = [span(source, x.address, x.dtype), *epilogue.reads(target)]
