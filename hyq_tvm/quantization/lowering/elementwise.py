@@ -13,7 +13,7 @@ from hyq_tvm.quantization.graph import Node
 from hyq_tvm.quantization.integer_program import Argument, Instruction
 from hyq_tvm.quantization.lowering.builder import NARROW, ProgramBuilder
 from hyq_tvm.quantization.lowering.grid import Grid, Value
-from hyq_tvm.quantization.lowering.pending import Pending, fine_grid
+from hyq_tvm.quantization.lowering.pending import ADD_MULTIPLIER_BITS, Pending, fine_grid
 from hyq_tvm.quantization.plan import WIDE
 from hyq_tvm.quantization.unary import CLAMPS, evaluate
 
@@ -76,9 +76,12 @@ def lower_add(builder: ProgramBuilder, node: Node) -> None:
     if waiting is not None:
         other = next(name for name in node.inputs if name != waiting)
         value = builder.value(other, WIDE)
-        if value.grid.uniform and value.shape == node.shape:
+        sums = _sum_grid(grid)
+        if value.shape == node.shape and _addable(value.grid, sums):
             pending = builder.pending.pop(waiting)
-            fused = _fuse_add(pending, value, grid)
+            fused = pending.requantized(sums).added(value, sums)
+            if sums is not grid:
+                fused = fused.requantized(grid)
             made = builder.emit_pending(fused, node.name + version)
             builder.put(node.name, version, Value(made.source, node.shape, grid))
             return
@@ -96,11 +99,16 @@ def _fusable(builder: ProgramBuilder, node: Node) -> str | None:
     return None
 
 
-def _fuse_add(pending: Pending, other: Value, grid: Grid) -> Pending:
+def _sum_grid(grid: Grid) -> Grid:
+    """Where an epilogue adds: on the output's grid, or a finer one that is requantized to it."""
     if grid.uniform and not grid.zero_point and grid.dtype == "int16":
-        return pending.requantized(grid).added(other, grid)
-    fine = fine_grid(grid, FUSED_ADD_FRACTION_BITS)
-    return pending.requantized(fine).added(other, fine).requantized(grid)
+        return grid
+    return fine_grid(grid, FUSED_ADD_FRACTION_BITS)
+
+
+def _addable(other: Grid, sums: Grid) -> bool:
+    """Whether an epilogue's multiplier reaches from the other operand's steps to the sums'."""
+    return other.uniform and bool(other.scale[0] < sums.scale[0] * 2.0 ** (ADD_MULTIPLIER_BITS - 2))
 
 
 def _operands(builder: ProgramBuilder, node: Node, grid: Grid) -> tuple[Value, Value]:

@@ -291,6 +291,14 @@ def test_norms(rng, op, wide):
     assert sqnr(want, got) > 28
 
 
+@pytest.mark.parametrize(("least", "fused"), [(1e-1, True), (1e-6, False)])
+def test_an_add_whose_epilogue_cannot_reach_the_other_steps_is_an_operator(rng, least, fused):
+    graph, x = residual_block(rng), rng.normal(size=(2, 6, 6, 12)).astype(np.float32)
+    program, got, want = run(graph, x, wide=("x",), alpha={"sum": [1.0] * 11 + [least]})
+    assert ("sum" not in [i.layer for i in program if i.op == "add"]) == fused
+    assert sqnr(want, got) > 20
+
+
 def attention_graph(rng, bias=None):
     s = (2, 3, 9, 8)
     nodes = [node("x", "input", [], s)]
