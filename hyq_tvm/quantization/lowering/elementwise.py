@@ -18,6 +18,8 @@ from hyq_tvm.quantization.plan import WIDE
 from hyq_tvm.quantization.unary import CLAMPS, evaluate
 
 ADD_BITS = 22
+ADD_REACH_BITS = 7
+"""Of the multiplier: what it is off by, times an operand of 16 bits, stays below 1/8 of a step."""
 FUSED_ADD_FRACTION_BITS = 7
 TABLE_BITS = 12
 
@@ -86,7 +88,9 @@ def lower_add(builder: ProgramBuilder, node: Node) -> None:
             builder.put(node.name, version, Value(made.source, node.shape, grid))
             return
     a, b = _operands(builder, node, grid)
-    builder.put(node.name, version, _add(builder, node, a, b, grid))
+    reached = all(value.grid.scale.max() < _reach(grid, ADD_REACH_BITS) for value in (a, b))
+    made = _add(builder, node, a, b, grid if reached else grid.covering(16))
+    builder.put(node.name, version, builder.requantized(made, grid, node.name + ":channels"))
 
 
 def _fusable(builder: ProgramBuilder, node: Node) -> str | None:
@@ -108,7 +112,12 @@ def _sum_grid(grid: Grid) -> Grid:
 
 def _addable(other: Grid, sums: Grid) -> bool:
     """Whether an epilogue's multiplier reaches from the other operand's steps to the sums'."""
-    return other.uniform and bool(other.scale[0] < sums.scale[0] * 2.0 ** (ADD_MULTIPLIER_BITS - 2))
+    return other.uniform and bool(other.scale[0] < _reach(sums, ADD_MULTIPLIER_BITS))
+
+
+def _reach(grid: Grid, bits: int) -> float:
+    """The largest step from which a multiplier of so many bits leads to ``grid``."""
+    return float(grid.scale.min()) * 2.0 ** (bits - 2)
 
 
 def _operands(builder: ProgramBuilder, node: Node, grid: Grid) -> tuple[Value, Value]:
