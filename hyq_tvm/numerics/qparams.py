@@ -26,8 +26,8 @@ def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
 def choose_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple[float, int]:
     """N1: scale and zero point of the grid that covers ``[low, high]`` and 0.
 
-    Real 0 is always exactly ``zero_point``. A range that is only 0 gets scale 1; no scale is below
-    the smallest normal float32. Raises ``ValueError`` on bounds that are not finite, in
+    Real 0 is always exactly ``zero_point``. A range that is only 0 counts as [-1, 1]; no scale
+    is below the smallest normal float32. Raises ``ValueError`` on bounds that are not finite, in
     the wrong order, or too large for float32.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -35,7 +35,7 @@ def choose_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple
     qmin, qmax = integer_range(bits, symmetric)
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
-        return 1.0, 0
+        return 1 / qmax, 0
     steps = qmax - qmin
     span = max(-low, high) / qmax if symmetric else high / steps - low / steps
     scale = max(span, SMALLEST_SCALE)
@@ -53,8 +53,8 @@ def quantize_weight(
 
     ``w``: finite floats with O channels along ``axis``; ``2 <= bits <= 8``; integers lie in
     ``[-(2^(bits-1)-1), 2^(bits-1)-1]`` and round half to even. A channel of zeros gets the largest
-    scale of the others (1 if there is none). ``minimum_scale``: one number or ``[O]``, a floor
-    under the scales, for channels whose bias would not fit int32 otherwise.
+    scale of the others (``1 / qmax`` if there is none). ``minimum_scale``: one number or ``[O]``,
+    a floor under the scales, for channels whose bias would not fit int32 otherwise.
     Raises ``ValueError`` on NaN, infinities or bits outside 2..8.
     """
     if not 2 <= bits <= 8:
@@ -65,7 +65,7 @@ def quantize_weight(
     _, qmax = integer_range(bits, symmetric=True)
     others = tuple(i for i in range(weights.ndim) if i != axis % weights.ndim)
     peak = np.abs(weights).max(axis=others, initial=0.0)
-    scale = np.where(peak > 0, peak, peak.max(initial=0.0) or float(qmax)) / qmax
+    scale = np.where(peak > 0, peak, peak.max(initial=0.0) or 1.0) / qmax
     scale = np.maximum(scale, np.maximum(np.asarray(minimum_scale, np.float64), SMALLEST_SCALE))
     integers = np.rint(weights / np.expand_dims(scale, others)).astype(np.int64)
     return saturate(integers, -qmax, qmax).astype(np.int8), scale

@@ -46,7 +46,7 @@ def test_n1_grid_covers_the_range_and_holds_zero(a, b, bits, symmetric):
         (3.0, 255.0, (1.0, -128)),  # 0 is always included
         (-255.0, -3.0, (1.0, 127)),
         (-1.0, 254.0, (1.0, -127)),
-        (0.0, 0.0, (1.0, 0)),
+        (0.0, 0.0, (1 / 127, 0)),
     ],
 )
 def test_n1_asymmetric_grids_worked(low, high, expected):
@@ -55,7 +55,7 @@ def test_n1_asymmetric_grids_worked(low, high, expected):
 
 def test_n1_symmetric_grids_worked():
     assert choose_qparams(-127.0, 3.0, 8, symmetric=True) == (1.0, 0)
-    assert choose_qparams(0.0, 0.0, 8, symmetric=True) == (1.0, 0)
+    assert choose_qparams(0.0, 0.0, 8, symmetric=True) == (1 / 127, 0)
 
 
 def test_n1_a_tiny_range_keeps_a_scale_that_float32_holds():
@@ -106,7 +106,7 @@ def test_n1_a_channel_of_zeros_borrows_the_largest_scale():
     np.testing.assert_array_equal(q, [[0, 0], [127, 1], [-127, 0]])
     q, scale = quantize_weight(np.zeros((2, 2)), 8)
     np.testing.assert_array_equal(q, 0)
-    np.testing.assert_array_equal(scale, 1.0)
+    np.testing.assert_array_equal(scale, 1 / 127)
 
 
 def test_n1_a_floor_under_the_scales():

@@ -18,6 +18,9 @@ from hyq_tvm.quantization.lowering.pending import Pending
 BIAS_LIMIT = 2.0**29
 """Weight scales are floored so that no bias exceeds this many accumulator steps."""
 
+BIAS_ALONE = 2.0**23
+"""Accumulator steps of the bias of a channel that has no weights."""
+
 
 def lower_dense(builder: ProgramBuilder, node: Node) -> Pending:
     """X [..,K] . weight [N,K] + bias, int32."""
@@ -88,7 +91,9 @@ def _weights(
     bias = builder.bias(node)
     floor = np.abs(bias) / (step * BIAS_LIMIT)
     integers, weight_scale = quantize_weight(weight, builder.layer(node).weight_bits, 0, floor)
-    factor = step * weight_scale
-    sums = integers.reshape(len(bias), -1).sum(axis=1, dtype=np.int64)
+    rows = integers.reshape(len(bias), -1)
+    alone = (rows == 0).all(axis=1) & (bias != 0)
+    factor = np.where(alone, np.abs(bias) / BIAS_ALONE, step * weight_scale)
+    sums = rows.sum(axis=1, dtype=np.int64)
     offset = quantize_bias(bias, factor, sums, grid.zero_point)
     return (Argument.constant(integers), Argument.constant(offset)), factor

@@ -291,6 +291,28 @@ def test_norms(rng, op, wide):
     assert sqnr(want, got) > 28
 
 
+@pytest.mark.parametrize("pruned", [[3], [0, 1, 2, 3, 4, 5]])
+def test_the_bias_of_channels_without_weights_is_kept(rng, pruned):
+    layer = dense(rng, "y", "x", (4, 6), 5)
+    layer.params["weight"][pruned] = 0
+    layer.params["bias"][pruned] = 1e-4 * np.arange(1, len(pruned) + 1)
+    x = 100 * rng.normal(size=(4, 5)).astype(np.float32)
+    program, got, want = run(Graph([node("x", "input", [], (4, 5)), layer], ["y"]), x)
+    weight, bias = next(i for i in program if i.op == "dense").constants[:2]
+    assert not weight[pruned].any()
+    np.testing.assert_array_equal(bias[pruned], 2**23)
+    if len(pruned) == 6:
+        assert sqnr(want, got) > 60
+
+
+def test_the_bias_behind_an_input_that_is_always_zero_is_kept(rng):
+    layer = dense(rng, "y", "x", (4, 6), 5)
+    layer.params["bias"][:] *= 1e-2
+    graph = Graph([node("x", "input", [], (4, 5)), layer], ["y"])
+    _, got, want = run(graph, np.zeros((4, 5), np.float32))
+    assert sqnr(want, got) > 50
+
+
 @pytest.mark.parametrize(("least", "fused"), [(1e-1, True), (1e-5, False), (1e-8, False)])
 def test_an_add_to_a_channel_that_hardly_moves(rng, least, fused):
     graph, x = residual_block(rng), rng.normal(size=(2, 6, 6, 12)).astype(np.float32)
