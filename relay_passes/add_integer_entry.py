@@ -63,8 +63,7 @@ def add_integer_entry(mod: tvm.IRModule) -> tvm.IRModule:
     builder = relax.BlockBuilder(tvm.IRModule(others, attrs=mod.attrs))
     integers = builder.add_func(_integer_function(mod, tails), INTEGERS)
     _add_main(builder, main, integers, tails)
-    result = builder.finalize().with_attrs(dict(mod.attrs or {}))
-    return relax.transform.DeadCodeElimination(["main", INTEGERS])(result)
+    return relax.transform.DeadCodeElimination(["main", INTEGERS])(builder.finalize())
 
 
 @tvm.transform.module_pass(opt_level=0, name="AddIntegerEntry")

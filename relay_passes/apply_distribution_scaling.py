@@ -26,6 +26,8 @@ Factors = NDArray[np.float32]
 INPUT_AXIS = {"relax.nn.conv2d": 1, "relax.matmul": 0}
 """Weight axis of the input channels (OIHW convolution without groups, matmul [K, N])."""
 OUTPUT_AXIS = {"relax.nn.conv2d": 0, "relax.matmul": 1}
+CHANNELS_BEHIND = {"relax.nn.conv2d": 3, "relax.matmul": 1}
+"""The channels' axis of activations, counted from the last axis, which is 1."""
 
 
 @dataclass(frozen=True)
@@ -98,29 +100,35 @@ class _Plan:
         return [name for name, var in self.by_name.items() if _is_linear(self.bindings[var])]
 
     def _divide(self, reader: Any, source: Any, alpha: Factors) -> None:
-        steps = self._absorbers(source, 1.0 / alpha)
+        steps = self._absorbers(source, 1.0 / alpha, self.bindings[reader].op.name)
         if steps is None:
             self.divided[reader] = 1.0 / alpha
             return
         for var, index, factor in steps:
             self._scale(var, index, factor)
 
-    def _absorbers(self, var: Any, factor: Factors) -> list[tuple[Any, int, Factors]] | None:
-        """The constants of the producers of ``var`` to multiply, or None if they cannot absorb."""
-        call = self.bindings.get(var)
-        if call is None or self.readers.get(var, 0) != 1 or not isinstance(call, relax.Call):
+    def _absorbers(
+        self, var: Any, factor: Factors, reader: str
+    ) -> list[tuple[Any, int, Factors]] | None:
+        """The constants of the producers of ``var`` to multiply, or None if they cannot absorb.
+
+        reader: the operator that reads the channels. Only what makes them on the axis that it
+        reads can absorb: convolutions for convolutions, matmuls and norms for matmuls.
+        """
+        call: Any = self.bindings.get(var)
+        if not _operator(call) or self.readers[var] != 1:
             return None
-        if _is_linear(call):
+        if _is_linear(call) and _operator(call) == reader:
             rank = len(call.args[1].ty.shape)
-            return [(var, 1, _along(factor, rank, OUTPUT_AXIS[call.op.name]))]
-        if call.op.name == "relax.nn.layer_norm" and _constant(call, 1) and _constant(call, 2):
+            return [(var, 1, _along(factor, rank, OUTPUT_AXIS[reader]))]
+        if _is_norm(call) and reader == "relax.matmul":
             return [(var, 1, factor), (var, 2, factor)]
-        if call.op.name == "relax.add" and _constant(call, 1) and not _constant(call, 0):
-            rest = self._absorbers(call.args[0], factor)
+        if _operator(call) == "relax.add" and _constant(call, 1) and not _constant(call, 0):
+            rest = self._absorbers(call.args[0], factor, reader)
             shape = tuple(int(n) for n in call.args[1].ty.shape)
-            if rest is not None and factor.size in shape:
-                own = _along(factor, len(shape), shape.index(factor.size))
-                return [*rest, (var, 1, own)]
+            axis = len(shape) - CHANNELS_BEHIND[reader]
+            if rest is not None and axis >= 0 and shape[axis] == factor.size:
+                return [*rest, (var, 1, _along(factor, len(shape), axis))]
         return None
 
     def _scale(self, var: Any, index: int, factor: Factors) -> None:
@@ -146,7 +154,7 @@ class _Rewriter(PyExprMutator):
             arguments[item.index] = relax.const(constant.astype(np.float32))
         if divided is not None:
             rank = len(arguments[0].ty.shape)
-            axis = 1 if value.op.name == "relax.nn.conv2d" else rank - 1
+            axis = rank - CHANNELS_BEHIND[value.op.name]
             factor = relax.const(_along(divided, rank, axis))
             arguments[0] = self.builder_.emit(relax.op.multiply(arguments[0], factor))
         call = relax.Call(value.op, arguments, value.attrs, value.ty_args)
@@ -165,12 +173,24 @@ def _variables(value: Any) -> list[Any]:
     return found
 
 
+def _operator(value: Any) -> str:
+    """The name of a called operator; nothing for all that is no such call."""
+    is_call = isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op)
+    return str(value.op.name) if is_call else ""
+
+
 def _is_linear(call: Any) -> bool:
-    if not isinstance(call, relax.Call) or not isinstance(call.op, tvm.ir.Op):
-        return False
-    if call.op.name == "relax.matmul":
+    if _operator(call) == "relax.matmul":
         return _constant(call, 1) and len(call.args[1].ty.shape) == 2
-    return call.op.name == "relax.nn.conv2d" and _constant(call, 1)
+    return _operator(call) == "relax.nn.conv2d" and _constant(call, 1)
+
+
+def _is_norm(call: Any) -> bool:
+    """Whether a call is a layer_norm over the last axis with constant weights."""
+    if _operator(call) != "relax.nn.layer_norm" or not (_constant(call, 1) and _constant(call, 2)):
+        return False
+    rank = len(call.ty.shape)
+    return [int(axis) % rank for axis in call.attrs.axes] == [rank - 1]
 
 
 def _constant(call: Any, index: int) -> bool:
@@ -185,7 +205,7 @@ def _depthwise(call: Any) -> bool:
     if call.op.name != "relax.nn.conv2d":
         return False
     outputs, inputs = (int(n) for n in list(call.args[1].ty.shape)[:2])
-    return inputs == 1 and _groups(call) == outputs and outputs > 1
+    return inputs == 1 and _groups(call) == outputs
 
 
 def _along(factor: Factors, rank: int, axis: int) -> Factors:

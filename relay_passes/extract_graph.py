@@ -79,11 +79,10 @@ def _settled(graph: Graph, passes: Sequence[Pass]) -> Graph:
     """Until nothing changes, or until a form returns: two passes may each undo the other's work."""
     known = {_form(graph): graph}
     for _ in range(MOST_ROUNDS):
-        before = graph
         for apply in passes:
             graph = apply(graph)
         form = _form(graph)
-        if graph is before or form in known:
+        if form in known:
             return known[form]
         known[form] = graph
     raise AssertionError(f"the graph is still changing after {MOST_ROUNDS} rounds")

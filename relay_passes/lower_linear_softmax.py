@@ -10,7 +10,7 @@ from tvm import relax, te, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from hyq_tvm.errors import ConfigError
-from hyq_tvm.numerics.exponential import GRID_KINDS, INTEGER_KINDS
+from hyq_tvm.numerics.exponential import INTEGER_KINDS
 from hyq_tvm.numerics.fixed_point import quantize_multiplier
 from hyq_tvm.topi.softmax import softmax
 
@@ -107,7 +107,6 @@ def float_softmax(x: te.Tensor, kind: str = "linear_pot") -> te.Tensor:
 
     logits = te.compute(x.shape, cast, name="softmax_logits")
     multiplier, shift = quantize_multiplier(float(ONE), bits=23)
-    scale = {} if kind in GRID_KINDS else {"scale": step}
     probabilities = softmax(
         logits,
         kind=kind,
@@ -117,7 +116,6 @@ def float_softmax(x: te.Tensor, kind: str = "linear_pot") -> te.Tensor:
         rescale_shift=int(shift),
         high=ONE,
         dtype="int16",
-        **scale,
     )
     inverse = tirx.const(1 / ONE, "float32")
     return te.compute(

@@ -26,7 +26,7 @@ def compressed(array: Array) -> Array:
 def per_channel(const: Array, channels: int) -> Array | None:
     """A constant as one number per channel, or ``None`` if it varies along other axes."""
     if const.size == 1:
-        return np.full(channels, const.reshape(-1)[0], const.dtype)
+        return np.full(channels, const.item(), const.dtype)
     if const.shape[-1] == channels == const.size:
         return const.reshape(-1)
     return None

@@ -33,8 +33,7 @@ def _narrowed(operand: Node, other: tuple[int, ...]) -> View | None:
     shape = operand.shape
     full = (1,) * (len(shape) - len(other)) + other[-len(shape) :] if shape else ()
     ends = tuple(
-        1 if n > 1 and full[axis] == n and _repeats(view, axis) else n
-        for axis, n in enumerate(shape)
+        1 if full[axis] == n and _repeats(view, axis) else n for axis, n in enumerate(shape)
     )
     return None if ends == shape else view.slice((0,) * len(shape), ends)
 

@@ -19,7 +19,7 @@ def _fold(new: Builder, node: Node) -> str | None:
     product = new[node.inputs[0]]
     if product.op != "matmul" or product.shape != node.shape or not new.is_private(product.name):
         return None
-    scale = float(product.attrs["scale"]) * float(node.params["const"].reshape(-1)[0])
+    scale = float(product.attrs["scale"]) * float(node.params["const"].item())
     new.replace(product.name, product.with_(attrs={**product.attrs, "scale": scale}))
     return product.name
 
@@ -30,7 +30,7 @@ def _fold_operands(new: Builder, node: Node) -> str | None:
         source = new[name]
         scalar = source.op == "multiply" and source.params and source.params["const"].size == 1
         if scalar and new[source.inputs[0]].shape == source.shape:
-            scale *= float(source.params["const"].reshape(-1)[0])
+            scale *= float(source.params["const"].item())
             inputs[position] = source.inputs[0]
     if inputs == list(node.inputs):
         return None

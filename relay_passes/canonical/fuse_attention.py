@@ -113,7 +113,7 @@ def _number(new: Builder, node: Node) -> float | None:
     if node.op != "multiply" or not node.params or node.params["const"].size != 1:
         return None
     same = new[node.inputs[0]].shape == node.shape
-    return float(node.params["const"].reshape(-1)[0]) if same else None
+    return float(node.params["const"].item()) if same else None
 
 
 def _matrix(bias: Array) -> Array:

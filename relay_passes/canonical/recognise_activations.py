@@ -100,7 +100,7 @@ def _evaluate(
 
 def _apply(node: Node, operands: list[Reals]) -> Reals | None:
     if node.op != "unary":
-        numbers = [np.asarray(v.reshape(-1)[0], np.float64) for v in node.params.values()]
+        numbers = [np.asarray(v.item(), np.float64) for v in node.params.values()]
         return np.asarray(_BINARY[node.op](*operands, *numbers))
     fn, args = node.attrs["fn"], node.attrs.get("args", ())
     return unary.evaluate(fn, args, operands[0]) if fn in unary.FUNCTIONS else None

@@ -85,7 +85,7 @@ def _inverse_root(new: Builder, name: str) -> tuple[_Reduction, float] | None:
     if total.op != "add" or not total.params or total.params["const"].size != 1:
         return None
     mean = _mean(new, total.inputs[0])
-    return None if mean is None else (mean, float(total.params["const"].reshape(-1)[0]))
+    return None if mean is None else (mean, float(total.params["const"].item()))
 
 
 def _centred(new: Builder, name: str) -> _Reduction | None:
@@ -96,7 +96,7 @@ def _centred(new: Builder, name: str) -> _Reduction | None:
     for source, other in (node.inputs, node.inputs[::-1]):
         negated = new[_plain(new, other)]
         minus = negated.op == "multiply" and negated.params and negated.params["const"].size == 1
-        if minus and float(negated.params["const"].reshape(-1)[0]) == -1.0:
+        if minus and float(negated.params["const"].item()) == -1.0:
             mean = _mean(new, negated.inputs[0])
             if mean is not None and mean.source == source:
                 return mean
@@ -135,8 +135,8 @@ def _axes_of(
         low = prod(shape[axis + 1 :])
         inside = {
             other in reduced
-            for other, n in enumerate(split)
-            if n > 1 and max(low, prod(split[other + 1 :])) < min(low * length, prod(split[other:]))
+            for other in range(len(split))
+            if max(low, prod(split[other + 1 :])) < min(low * length, prod(split[other:]))
         }
         if len(inside) > 1:
             return None

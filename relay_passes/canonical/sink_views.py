@@ -126,14 +126,15 @@ def _undone(
     if merged is None:
         return None
     narrow = merged.narrowed()
-    idle = narrow == View.identity(narrow.out_shape) or narrow.is_identity
+    idle = narrow == View.identity(narrow.out_shape)
     return (source, narrow) if idle or (may_move and not own.is_identity) else None
 
 
 def _sink_concat(new: Builder, node: Node) -> str | None:
     parts = [_behind(new, name) for name in node.inputs]
-    axes = parts[0].axes if parts[0] else None
-    if axes is None or not all(part and part.axes == axes for part in parts):
+    orders = {part.axes if part else None for part in parts}
+    axes = orders.pop()
+    if orders or axes is None:
         return None
     inputs = tuple(part.before(new, node.name) for part in parts if part)
     return _permuted_back(new, node, inputs, axes, {"axis": axes[node.attrs["axis"]]})

@@ -145,7 +145,7 @@ def _prelu(reader: Reader, call: Call) -> Any:
     if not isinstance(slope, np.ndarray):
         raise CannotReadError("slopes that are not constant")
     if slope.size == 1:
-        return unary(reader, "leaky_relu", x, call.label, (float(slope.reshape(-1)[0]),))
+        return unary(reader, "leaky_relu", x, call.label, (float(slope.item()),))
     axis = int(call.attrs.axis) % len(call.shape)
     factor = -slope.reshape(-1, *(1,) * (len(call.shape) - axis - 1))
     positive = unary(reader, "relu", x, f"{call.label}.positive")
