@@ -57,15 +57,20 @@ def _power_of_two(logits: Tensor, kind: str, bits: int, fraction_bits: int) -> T
     return torch.where(d >= (bits + 1) * 2**fraction_bits, torch.zeros_like(e), e) / full
 
 
-def _published(logits: Tensor) -> Tensor:
-    """The published repository: 8-bit logits, floored constants, 4-bit log2 probabilities."""
+def _published_weights(logits: Tensor) -> Tensor:
+    """The published repository: 8-bit logits, floored constants."""
     scale = float(logits.abs().max()) / 127 or 1.0
     x = torch.round(logits / scale)
     x = x - x.amax(dim=-1, keepdim=True)
     octave_length, offset = math.floor(-math.log(2) / scale), math.floor(LINE / scale)
     x = torch.clamp(x, min=30 * octave_length)
     octave = torch.floor(x / octave_length)
-    e = torch.clamp((x - octave * octave_length + offset) * torch.exp2(30 - octave), min=0)
+    return torch.clamp((x - octave * octave_length + offset) * torch.exp2(30 - octave), min=0)
+
+
+def _published(logits: Tensor) -> Tensor:
+    """Its attention's 4-bit log2 probabilities."""
+    e = _published_weights(logits)
     ratio = torch.round(e.sum(dim=-1, keepdim=True) / e)
     mantissa, exponent = torch.frexp(ratio)
     exponent = torch.where(mantissa >= 0.75, exponent, exponent - 1)  # rounded at 1.5 * 2^k
@@ -77,8 +82,12 @@ def _published(logits: Tensor) -> Tensor:
 def planned_probabilities(logits: Tensor, layer: LayerPlan) -> Tensor:
     """``probabilities`` as a planned attention or softmax has them.
 
-    A softmax operator's own weights have 15 bits and more (SM3); what rounds is its output's grid.
+    A softmax operator's own weights have 15 bits and more (SM3); what rounds is its output's grid,
+    which for the published kind is always 1/255 (SM7).
     """
+    if layer.op == "softmax" and layer.softmax == "hyq":
+        e = _published_weights(logits)
+        return torch.round(255 * e / e.sum(dim=-1, keepdim=True).clamp(min=1e-30)) / 255
     bits = layer.softmax_weight_bits if layer.op == "attention" else 16
     return probabilities(logits, layer.softmax, bits, layer.softmax_fraction_bits)
 

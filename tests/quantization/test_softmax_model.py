@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from hyq_tvm.numerics.reference.softmax import softmax
-from hyq_tvm.quantization.softmax_model import probabilities
+from hyq_tvm.quantization.plan import LayerPlan
+from hyq_tvm.quantization.softmax_model import planned_probabilities, probabilities
 
 
 def logits(tokens):
@@ -23,3 +24,12 @@ def test_the_published_codes_are_those_of_the_clause(tokens, scale):
     wanted = np.where(codes >= 16, 0.0, np.exp2(-codes.astype(float)))
     found = probabilities(torch.from_numpy(x * scale).float(), "hyq", 8, 4).numpy()
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 197, 364])
+def test_the_published_bytes_are_those_of_the_clause(tokens):
+    x = logits(tokens)
+    wanted = softmax(x, kind="hyq", output="uint8", scale=0.05) / 255
+    real = torch.from_numpy(x * 0.05).float()
+    found = planned_probabilities(real, LayerPlan("softmax", softmax="hyq")).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
