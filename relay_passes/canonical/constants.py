@@ -17,7 +17,7 @@ def compressed(array: Array) -> Array:
     """The smallest array that broadcasts to this one: repeated axes become 1, leading 1s go."""
     for axis in range(array.ndim):
         first = np.take(array, [0], axis)
-        if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
+        if np.array_equal(array, np.broadcast_to(first, array.shape)):
             array = first
     lead = next((i for i, n in enumerate(array.shape) if n > 1), array.ndim)
     return np.array(array.reshape(array.shape[lead:]), order="C")

@@ -108,3 +108,14 @@ def apply(graph, *passes, rtol=1e-4):
 def ops(graph, *hidden):
     """Operators in order, inputs left out."""
     return [node.op for node in graph if node.op not in ("input", *hidden)]
+
+
+def assert_stays(one, s, *outputs):
+    """The pass ``one`` gives back the very graph."""
+    graph = s.graph(*outputs)
+    assert one(graph) is graph
+
+
+def widened(s, name, op, source, shape, const):
+    """An operation whose constant gives the result more elements or axes than ``source`` has."""
+    return s.add(name, op, (source,), shape, {"const": const})
