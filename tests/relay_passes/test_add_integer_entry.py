@@ -60,6 +60,13 @@ def test_attributes_and_signature_stay():
     assert after["main"].ret_ty == before["main"].ret_ty
 
 
+def test_attributes_of_main_stay_with_main():
+    before = modules.dense_module()
+    before["main"] = before["main"].with_attr("note", "kept")
+    after = add_integer_entry(before)
+    assert str(after["main"].attrs["note"]) == "kept"
+
+
 def test_grids_are_those_of_the_dequantize():
     expected = OutputGrid((4, 3), "int8", (modules.OUT_SCALE,), -7)
     assert output_grids(modules.dense_module()) == (expected,)

@@ -8,7 +8,8 @@ from tvm import relax
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.quantization.float_executor import FloatExecutor
-from relay_passes.extract_graph import canonicalize, extract_graph, read_graph
+from hyq_tvm.quantization.graph import Graph
+from relay_passes.extract_graph import _settled, canonicalize, extract_graph, read_graph
 
 R = relax.op
 RNG = np.random.default_rng(0)
@@ -198,3 +199,32 @@ def test_an_output_that_is_an_input_or_a_constant():
     x = RNG.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_array_equal(outputs(graph, x)[0], x)
     assert ops(graph) == ["constant"]
+
+
+def test_passes_that_never_settle_are_stopped():
+    """A pass that makes a new graph in every round."""
+    graph = read_graph(module(lambda bb, x: R.add(x, constant(3)), (2, 3)))
+    rounds = []
+
+    def restless(graph):
+        rounds.append(graph)
+        fresh = [n.with_(params={k: v.copy() for k, v in n.params.items()}) for n in graph]
+        return Graph(fresh, graph.outputs)
+
+    with pytest.raises(AssertionError, match="the graph is still changing after 50 rounds"):
+        _settled(graph, [restless])
+    assert len(rounds) == 50
+
+
+def test_passes_that_undo_each_other_end_where_a_form_returns():
+    graph = read_graph(module(lambda bb, x: R.add(R.nn.relu(x), constant(3)), (2, 3)))
+
+    def renamed(graph):
+        names = {n.name: f"{n.name}." for n in graph if n.op != "input"}
+        nodes = [
+            n.with_(name=names.get(n.name, n.name), inputs=tuple(names.get(i, i) for i in n.inputs))
+            for n in graph
+        ]
+        return Graph(nodes, [names[name] for name in graph.outputs])
+
+    assert _settled(graph, [renamed]) is graph
