@@ -142,10 +142,10 @@ def _probabilities(builder: ProgramBuilder, name: str, kind: str) -> tuple[str, 
     if kind == "hyq" or not builder.has_grid(name, version):
         return NARROW, PROBABILITY
     planned = builder.grid(name, version)
-    if version == WIDE:
-        return WIDE, planned
     if not planned.uniform or planned.scale[0] * 2 > PROBABILITY.scale[0]:
         return NARROW, PROBABILITY
+    if planned.dtype != "int8":
+        return version, planned
     return NARROW, Grid(planned.scale, 0, 0, BYTE, "uint8")
 
 

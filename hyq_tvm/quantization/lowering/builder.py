@@ -64,8 +64,15 @@ class ProgramBuilder:
         return Grid.of(self.plan.tensors[name + version])
 
     def target(self, name: str) -> str:
-        """The version to make first: the wide one where anything wants it."""
+        """The version to make first: the wide one where anything wants it.
+
+        A tensor that shares its wide grid with far larger ones may have a finer narrow one, which
+        comes first then.
+        """
         needs = self._needs[name]
+        if needs >= {NARROW, WIDE}:
+            narrow, wide = (self.grid(name, version).scale.max() for version in (NARROW, WIDE))
+            return NARROW if narrow < wide else WIDE
         return WIDE if WIDE in needs or not self.has_grid(name, NARROW) else NARROW
 
     def needs(self, name: str) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Each rule against float: the program computes what the graph means, to its grids' precision."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.quantization.lowering.planning import (
     node,
     residual_block,
     sqnr,
+    tensor_plan,
 )
 
 
@@ -397,9 +399,46 @@ def test_probabilities_that_a_model_gives_have_16_bits(rng):
     assert decibels > 30
 
 
+def test_probabilities_that_a_table_reads_may_have_12_bits(rng):
+    graph = Graph(
+        [
+            node("x", "input", [], (4, 6)),
+            dense(rng, "l", "x", (4, 3), 6),
+            node("p", "softmax", ["l"], (4, 3)),
+            node("y", "unary", ["p"], (4, 3), {"fn": "silu"}),
+        ],
+        ["y"],
+    )
+    program, got, want = run(graph, rng.normal(size=(4, 6)).astype(np.float32), bits={"p": 12})
+    (found,) = [i for i in program if i.op == "softmax"]
+    assert (found.dtype, found.params["low"], found.params["high"]) == ("int16", -2048, 2047)
+    assert sqnr(want, got) > 30
+
+
 def test_the_published_softmax_keeps_its_bytes(rng):
     found, _ = probabilities(rng, [], ["p"], "hyq")
     assert (found.params["output"], found.dtype) == ("uint8", "uint8")
+
+
+@pytest.mark.parametrize("growth", [1, 1000])
+def test_the_finer_of_two_grids_comes_first(rng, growth):
+    graph = Graph(
+        [
+            node("x", "input", [], (4, 6)),
+            dense(rng, "l", "x", (4, 6), 6),
+            node("y", "add", ["l", "x"], (4, 6)),
+        ],
+        ["y"],
+    )
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    plan = minmax_plan(graph, x, wide=("x",))
+    coarse = tensor_plan(-3.0 * growth, 3.0 * growth, 16, symmetric=True)
+    program = lower(graph, replace(plan, tensors={**plan.tensors, "x:wide": coarse}))
+    assert next(iter(program)).dtype == ("int16" if growth == 1 else "int8")
+    (dense_layer,) = [i for i in program if i.op == "dense"]
+    read = next(i for i in program if i.name == dense_layer.arguments[0].value)
+    assert read.op == ("identity" if growth == 1 else "quantize")
+    assert sqnr(float_values(graph, x)["y"], program.run(x)[0]) > 30
 
 
 def test_a_plan_of_another_model_is_refused(rng):
