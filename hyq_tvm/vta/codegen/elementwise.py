@@ -211,7 +211,7 @@ def lower_reduce_sum(context: Context, operation: Operation) -> None:
             raise UnsupportedModelError(f"{operation.layer}: sums of rows with a scale each")
         _sum_rows(context, source, output, epilogue, (outer, count))
     else:
-        channels = x.shape[-1] if factors > 1 else inner
+        channels = factors if factors > 1 else inner
         _sum_columns(context, source, output, epilogue, (outer, count, inner), channels)
 
 
