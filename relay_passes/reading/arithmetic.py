@@ -11,7 +11,6 @@ from relay_passes.reading.reader import Call, CannotReadError, Handler, Opaque, 
 
 UNARY = {
     "relax.nn.relu": "relu",
-    "relax.nn.relu6": "relu6",
     "relax.nn.silu": "silu",
     "relax.nn.gelu": "gelu",
     "relax.nn.gelu_tanh": "gelu_tanh",
@@ -55,7 +54,7 @@ FOLDED: dict[str, Callable[..., Any]] = {
 """What is computed on the spot where all its operands are constants, in their own dtypes."""
 
 _FULLY_MASKED = {
-    "relax.equal", "relax.logical_not", "relax.astype", "relax.max", "relax.isnan", "relax.any",
+    "relax.equal", "relax.logical_not", "relax.astype", "relax.max", "relax.isnan",
 }  # fmt: skip
 
 

@@ -193,5 +193,5 @@ HANDLERS: dict[str, Handler] = {
     "relax.image.resize2d": _resize2d,
     "relax.nn.pad": _pad,
     "relax.nn.dropout": _dropout,
-    "relax.stop_lift_params": _same,
+    "relax.builtin.stop_lift_params": _same,
 }

@@ -44,6 +44,18 @@ def test_an_activation_that_adds_an_axis_stays():
     ]
 
 
+@pytest.mark.parametrize(
+    ("fn", "limits", "back"),
+    [("relu", (float("-inf"), -30.0), 30.0), ("tanh", (30.0, float("inf")), -30.0)],
+)
+def test_what_differs_far_outside_alone_stays(fn, limits, back):
+    s = Sketch()
+    x = s.input("x", 2, 3)
+    far = s.offset("far", s.unary("clip", x, "clip", *limits), back)
+    s.pair("y", "add", s.unary("act", x, fn), far)
+    assert_stays(recognise_activations, s)
+
+
 class TestSimplifyAlgebra:
     def test_of_two_tensors_stays(self):
         s = Sketch()

@@ -249,6 +249,16 @@ def test_a_softmax_made_safe_is_the_softmax():
     assert [n.op for n in graph] == ["input", "softmax"]
 
 
+def test_all_ways_to_find_masked_rows_may_be_combined():
+    def write(x):
+        rows = R.nn.softmax(x)
+        some = R.max(R.astype(R.equal(x, const(-INFINITY)), "float32"), -1, keepdims=True)
+        empty = R.logical_not(R.isnan(some))
+        return R.where(empty, R.zeros_like(rows), rows)
+
+    assert [n.op for n in read(write, (2, 3))] == ["input", "softmax"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"zero": 1.0}, {"rows": R.nn.relu}, {"rows": lambda x: const(K)}]
 )

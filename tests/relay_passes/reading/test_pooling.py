@@ -18,7 +18,7 @@ from tests.relay_passes.reading.small_modules import (
 
 R = relax.op
 SHAPE = (2, 3, 8, 11)
-OPTIONS = {"pool_size": (3, 4), "strides": (2, 3), "padding": (1, 1, 1, 0)}
+OPTIONS = {"pool_size": (3, 5), "strides": (2, 3), "padding": (1, 0, 1, 1)}
 
 
 def channels_last(shape):
@@ -35,9 +35,9 @@ def given_layout(array, layout):
 
 def windows(x, take, ceil=False):
     """``take`` of every window of ``OPTIONS``, as far as it lies on the image [N, C, 8, 11]."""
-    rows, columns = [(0, 2), (1, 4), (3, 6), (5, 8)], [(0, 3), (2, 6), (5, 9)]
+    rows, columns = [(0, 2), (1, 4), (3, 6), (5, 8)], [(0, 5), (3, 8), (6, 11)]
     if ceil:
-        rows, columns = [*rows, (7, 8)], [*columns, (8, 11)]
+        rows, columns = [*rows, (7, 8)], [*columns, (9, 11)]
     lines = [[take(x[:, :, a:b, c:d]) for c, d in columns] for a, b in rows]
     return np.stack([np.stack(line, -1) for line in lines], -2)
 
@@ -48,7 +48,7 @@ CALLS = {"max": R.nn.max_pool2d, "avg": R.nn.avg_pool2d}
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("op", ["max", "avg"])
-@pytest.mark.parametrize(("ceil", "reach"), [(False, (1, 1, 1, 0)), (True, (1, 1, 2, 1))])
+@pytest.mark.parametrize(("ceil", "reach"), [(False, (1, 0, 1, 1)), (True, (1, 0, 2, 3))])
 def test_windows(op, layout, ceil, reach):
     """In ceil mode the last windows reach beyond the padding that was given."""
     shape = SHAPE if layout == "NCHW" else channels_last(SHAPE)
@@ -56,7 +56,7 @@ def test_windows(op, layout, ceil, reach):
     pool = one(graph, f"{op}_pool2d")
     assert pool.name == "y"
     counting = {} if op == "max" else {"count_include_pad": False}
-    assert pool.attrs == {"kernel": (3, 4), "strides": (2, 3), "padding": reach, **counting}
+    assert pool.attrs == {"kernel": (3, 5), "strides": (2, 3), "padding": reach, **counting}
     want = windows(first_layout(x0(*shape), layout), TAKE[op], ceil)
     assert_computes(graph, given_layout(want, layout))
 
@@ -65,8 +65,8 @@ def test_padding_may_count():
     graph = read(lambda x: R.nn.avg_pool2d(x, **OPTIONS, count_include_pad=True), SHAPE)
     pool = one(graph, "avg_pool2d")
     assert pool.attrs["count_include_pad"] is True
-    assert pool.attrs["padding"] == (1, 1, 1, 0)
-    assert_computes(graph, windows(x0(*SHAPE), lambda w: w.sum((2, 3)) / 12))
+    assert pool.attrs["padding"] == (1, 0, 1, 1)
+    assert_computes(graph, windows(x0(*SHAPE), lambda w: w.sum((2, 3)) / 15))
 
 
 def test_what_lies_beyond_the_padding_never_counts():
@@ -76,9 +76,9 @@ def test_what_lies_beyond_the_padding_never_counts():
     graph = read(lambda x: R.nn.avg_pool2d(x, **{**options, "padding": 0}), SHAPE)
     pool = one(graph, "avg_pool2d")
     assert pool.attrs["count_include_pad"] is False
-    assert pool.attrs["padding"] == (0, 0, 1, 2)
+    assert pool.attrs["padding"] == (0, 0, 1, 0)
     graph = read(lambda x: R.nn.max_pool2d(x, **options), SHAPE)
-    assert one(graph, "max_pool2d").attrs["padding"] == (1, 1, 2, 1)
+    assert one(graph, "max_pool2d").attrs["padding"] == (1, 0, 2, 3)
 
 
 @pytest.mark.parametrize("op", ["max", "avg"])

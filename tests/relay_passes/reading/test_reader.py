@@ -6,11 +6,12 @@ import re
 
 import numpy as np
 import pytest
-from tvm import relax, tirx
+from tvm import ir, relax, tirx
 
 from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.quantization.view import View
-from relay_passes.extract_graph import read_graph
+from relay_passes.extract_graph import HANDLERS, read_graph
+from relay_passes.reading.arithmetic import CONSTANTS_ONLY
 from relay_passes.reading.reader import Reader
 from tests.relay_passes.reading.small_modules import (
     assert_computes,
@@ -198,6 +199,12 @@ def test_numbers_and_shapes_are_read_as_they_are():
     graph = read(lambda x: R.clip(R.reshape(x, (3, 2)), -2, 3.5), (2, 3))
     assert graph["y"].attrs["args"] == (-2.0, 3.5)
     assert graph["y"].shape == (3, 2)
+
+
+def test_operators_that_are_read_exist():
+    """TVM refuses names that it does not know."""
+    for name in (*HANDLERS, *CONSTANTS_ONLY):
+        assert ir.Op.get(name).name == name
 
 
 def test_a_reason_names_operator_and_binding():
