@@ -7,7 +7,8 @@ Every runtime reads the same 500 lines and is calibrated on the same 64 others. 
 CTC text: exact match and characters, spaces not counted. With several widths a line goes to the
 narrowest program that holds it, ours and float alike. Results go to ``ocr.json`` and ``ocr.md`` in
 the folder ``--out``, and into the page ``--page``; runtimes that are there are not measured again
-(``--force`` does).
+(``--force`` does). Float reads a line in a narrower picture a little differently too: it has a row
+for every choice of widths, and a result is compared with the float one of its own widths.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 import hyq_tvm
 from benchmarks.ocr_peers import PEERS
+from benchmarks.ocr_results import Result, load_results, markdown, write
 from benchmarks.pages import insert
 from benchmarks.real_models import SHARED, UnavailableError
 from hyq_tvm.demo import text_lines
@@ -55,26 +57,6 @@ class Lines:
     def inputs(self, width: int) -> Floats:
         """As the model reads them, float32 [n,3,48,width]."""
         return text_lines.normalised(self.pictures, self.widths, width)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One runtime on all lines. Shares in 0..1, intervals hold 95 %, times per line."""
-
-    name: str
-    widths: tuple[int, ...]
-    lines: int
-    exact: float
-    exact_interval: tuple[float, float]
-    characters: float
-    change: float
-    change_interval: tuple[float, float]
-    mcnemar_p: float
-    same_text: float
-    milliseconds: float
-    integer_only: bool | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def load_lines(split: str) -> Lines:
@@ -208,7 +190,13 @@ def float_result(options: argparse.Namespace, test: Lines) -> tuple[Result, list
     file = text_lines.recogniser_file()
     runs = float_runs(file, options.widths)
     found = read(runs, test, text_lines.Alphabet.of_model(file), FLOAT)
-    return judge(FLOAT, runs, found, found[0], test, versions=_versions("torch")), found[0]
+    name = float_name(options.widths)
+    return judge(name, runs, found, found[0], test, versions=_versions("torch")), found[0]
+
+
+def float_name(widths: tuple[int, ...]) -> str:
+    """The name of the float result at some widths; the widest alone is what peers read."""
+    return FLOAT if len(widths) == 1 else f"{FLOAT}, widths {'/'.join(map(str, widths))}"
 
 
 def our_name(options: argparse.Namespace) -> str:
@@ -220,42 +208,6 @@ def our_name(options: argparse.Namespace) -> str:
 def _versions(*names: str) -> dict[str, str]:
     known = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
     return {name: known[name] for name in names if name in known}
-
-
-def markdown(results: list[Result]) -> str:
-    """A table of all results; without times, which runs at different hours cannot compare."""
-    lines = [
-        "# PP-OCRv4 text recogniser, float against integers",
-        "",
-        "| runtime | lines | exact % (95 %) | characters % | change, points (95 %) | McNemar p "
-        "| same text as float % |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        low, high = r.exact_interval
-        least, most = r.change_interval
-        lines.append(
-            f"| {r.name} | {r.lines} | {100 * r.exact:.1f} ({100 * low:.1f} .. {100 * high:.1f}) "
-            f"| {100 * r.characters:.2f} | {100 * r.change:+.1f} ({100 * least:+.1f} .. "
-            f"{100 * most:+.1f}) | {r.mcnemar_p:.3g} | {100 * r.same_text:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def load_results(file: Path) -> dict[str, Result]:
-    """Name -> result of a file that was written before."""
-    if not file.exists():
-        return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return {entry["name"]: Result(**entry) for entry in found}
-
-
-def write(folder: Path, results: Mapping[str, Result]) -> None:
-    """``ocr.json`` and ``ocr.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([asdict(r) for r in results.values()], indent=1) + "\n"
-    (folder / "ocr.json").write_text(text, encoding="utf-8")
-    (folder / "ocr.md").write_text(markdown(list(results.values())), encoding="utf-8")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -284,7 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
     test = load_lines("test")
     test = test.take(np.arange(len(test.texts))[: options.lines])
     results = {} if options.force else load_results(options.out / "ocr.json")
-    results[FLOAT], exact = float_result(options, test)
+    float_row, exact = float_result(options, test)
+    results[float_row.name] = float_row
     name, wanted = our_name(options), options.only.removeprefix("ours")
     if name not in results and wanted in name:
         results[name] = our_result(options, name, test, exact)

@@ -47,6 +47,38 @@ def test_results_are_kept(tmp_path):
     assert ocr.load_results(tmp_path / "absent.json") == {}
 
 
+def test_every_choice_of_widths_has_its_own_float_row(tmp_path, monkeypatch, capsys):
+    """Measuring at several widths must not change what single-width results are compared with."""
+    right = {(320,): ["a", "x", "x"], (192, 320): ["a", "b", "x"]}
+
+    def judged(name, options, found, exact):
+        runs = dict.fromkeys(options.widths)
+        return ocr.judge(name, runs, (found, 1.0), exact, LINES, integer_only=True)
+
+    def float_result(options, test):
+        exact = right[options.widths]
+        return judged(ocr.float_name(options.widths), options, exact, exact), exact
+
+    monkeypatch.setattr(ocr, "load_lines", lambda split: LINES)
+    monkeypatch.setattr(ocr, "float_result", float_result)
+    monkeypatch.setattr(
+        ocr,
+        "our_result",
+        lambda options, name, test, exact: judged(name, options, ["a"] * 3, exact),
+    )
+    for widths in ("320", "192,320"):
+        assert ocr.main(["--only", "ours", "--widths", widths, "--out", str(tmp_path)]) == 0
+    found = ocr.load_results(tmp_path / "ocr.json")
+    assert {name: round(3 * r.exact) for name, r in found.items()} == {
+        "float32": 1,
+        "hyq_tvm, defaults, widths 320": 1,
+        "float32, widths 192/320": 2,
+        "hyq_tvm, defaults, widths 192/320": 1,
+    }
+    assert found["hyq_tvm, defaults, widths 320"].change == 0
+    assert found["hyq_tvm, defaults, widths 192/320"].change == pytest.approx(-1 / 3)
+
+
 @pytest.mark.parametrize("widths", ["160", "320,100"])
 def test_widths_are_checked(widths):
     with pytest.raises(SystemExit):
