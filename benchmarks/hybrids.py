@@ -130,7 +130,7 @@ def measure(name: str, images: int) -> Result:
     graph = extract_graph(module)
     lap("import")
     config = hyq_tvm.QuantConfig()
-    statistics = calibrate(graph, _calibration(images, size), config)
+    statistics = calibrate(graph, calibration_pictures(images, size), config)
     lap("calibrate")
     plan = plan_from_statistics(graph, statistics, config)
     lap("plan")
@@ -162,7 +162,8 @@ def measure(name: str, images: int) -> Result:
     )
 
 
-def _calibration(images: int, size: int) -> Iterator[NDArray[np.float32]]:
+def calibration_pictures(images: int, size: int) -> Iterator[NDArray[np.float32]]:
+    """Batches [1, 3, size, size] of pictures that no other seed here draws."""
     for number in range(images):
         yield pictures(1, size, 1000 + number)
 
