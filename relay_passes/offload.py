@@ -110,7 +110,7 @@ class _Rewriter:
         made = {binding.var for binding in region.bindings}
         wanted = self._wanted(region, made)
         views = [b for b in region.bindings if view_source(b.value) is not None]
-        reader, given = self._read(region, made)
+        reader, given = self._read(region)
         sources = {reader.source[var]: var for var in given}
         results = {reader.source[var]: var for var in wanted}
         program = IntegerProgram(
@@ -137,13 +137,13 @@ class _Rewriter:
         roots = {self._origin.get(var, var) for var in used & made}
         return [b.var for b in region.bindings if b.var in roots]
 
-    def _read(self, region: _Region, made: set[Any]) -> tuple[ProgramReader, list[Any]]:
+    def _read(self, region: _Region) -> tuple[ProgramReader, list[Any]]:
         """The region's instructions, and the vars from outside that they read."""
         reader = ProgramReader(self._mod)
         given: list[Any] = []
         for binding in region.bindings:
             for var in relax.analysis.free_vars(binding.value):
-                if var not in made and var not in reader.source:
+                if var not in reader.source:
                     reader.source[var] = self._labels.get(var.name, (var.name,))[0]
                     given.append(var)
             reader.bind(binding.var, binding.value)

@@ -140,6 +140,6 @@ def _axes_of(
         }
         if len(inside) > 1:
             return None
-        if inside == {True} or (length == 1 and axis > 0 and axis == len(shape) - 1):
+        if inside == {True} or (length == 1 and axis == len(shape) - 1):
             axes.add(axis)
     return frozenset(axes)

@@ -75,7 +75,7 @@ def _split(reader: Reader, call: Call) -> Any:
 
 
 def _take(reader: Reader, call: Call) -> Any:
-    value, indices = call.args[:2]
+    value, indices = call.args
     if not isinstance(indices, np.ndarray):
         raise CannotReadError("indices that are not constant")
     axis = call.attrs.axis

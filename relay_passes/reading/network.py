@@ -48,11 +48,11 @@ def _conv1d(reader: Reader, call: Call) -> Any:
     attrs = call.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCW", "OIW"):
         raise CannotReadError(f"layouts {attrs.data_layout}, {attrs.kernel_layout}")
-    pads = [int(p) for p in attrs.padding]
+    left, right = (int(p) for p in attrs.padding)
     weight = _weight(call.args[1]).transpose(0, 2, 1)[:, None]
     node_attrs = {
         "strides": (1, int(attrs.strides[0])),
-        "padding": (0, pads[0], 0, pads[-1]),
+        "padding": (0, left, 0, right),
         "dilation": (1, int(attrs.dilation[0])),
         "groups": int(attrs.groups),
     }

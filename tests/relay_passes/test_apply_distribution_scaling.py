@@ -81,10 +81,11 @@ def test_an_activation_in_between_costs_one_multiply():
     tvm.ir.assert_structural_equal(after, expected)
 
 
-def test_layer_norm_absorbs_the_factor():
-    after = ApplyDistributionScaling({"head": ALPHA})(norm_then_dense())
+@pytest.mark.parametrize("axes", [(-1,), (2,)])
+def test_layer_norm_absorbs_the_factor(axes):
+    after = ApplyDistributionScaling({"head": ALPHA})(norm_then_dense(axes=axes))
     inverse = (1 / ALPHA).astype(np.float32)
-    expected = norm_then_dense(GAMMA * inverse, BETA * inverse, DENSE * ALPHA[:, None])
+    expected = norm_then_dense(GAMMA * inverse, BETA * inverse, DENSE * ALPHA[:, None], axes)
     tvm.ir.assert_structural_equal(after, expected)
 
 

@@ -114,7 +114,7 @@ def test_parts_of_an_axis_are_no_norm_of_it():
     assert (norm.op, norm.inputs, norm.shape) == ("layer_norm", ("halves",), (2, 2, 3))
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 1), (5, 1), (2, 3, 4, 1)])
+@pytest.mark.parametrize("shape", [(1,), (2, 5, 1), (5, 1), (2, 3, 4, 1)])
 def test_over_an_axis_of_length_one(shape):
     _, norm = found(chain(shape, (len(shape) - 1,)))
     assert (norm.op, norm.inputs) == ("layer_norm", ("x",))
@@ -128,7 +128,13 @@ def test_over_all_but_an_axis_of_length_one():
 
 @pytest.mark.parametrize(
     ("shape", "axes"),
-    [((2, 5, 6), (1,)), ((2, 5, 6), (0,)), ((1, 5, 6), (0,)), ((4, 5), (0,)), ((2, 5, 6), (0, 2))],
+    [
+        ((2, 5, 6), (1,)),
+        ((2, 5, 6), (0,)),
+        ((1, 5, 6), (0,)),
+        ((4, 5), (0,)),
+        ((2, 5, 6), (0, 2)),
+    ],
 )
 def test_over_other_axes_they_stay(shape, axes):
     assert_stays(chain(shape, axes))

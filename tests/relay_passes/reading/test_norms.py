@@ -55,6 +55,8 @@ class TestAttention:
             ("y", "matmul"),
         ]
         np.testing.assert_array_equal(graph["y.scaled"].params["const"], np.float32(0.3))
+        for part in ("scores", "scaled", "biased", "softmax"):
+            assert graph[f"y.{part}"].shape == (2, 3, 5, 6)
         assert_computes(graph, self.golden(0.3, random("x3", 2, 3, 5, 6)))
 
     @pytest.mark.parametrize("options", [{"causal_mask": "TopLeft"}, {"window_size": 2}])
