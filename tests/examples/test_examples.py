@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 
 import hyq_tvm
+from benchmarks.real_models import UnavailableError, import_timm
 
 ROOT = Path(hyq_tvm.__file__).parents[1]
 
 
-def run(folder, name, *arguments):
+BESIDE_ANY_TORCHVISION = """
+import runpy, sys
+from benchmarks.real_models import import_timm
+import_timm()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(folder, name, *arguments, start=()):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)],
+        [sys.executable, *start, str(ROOT / "examples" / name), *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -43,8 +53,12 @@ def test_an_onnx_model(tmp_path):
 
 @pytest.mark.slow
 def test_a_timm_model(tmp_path):
-    pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
-    out = run(tmp_path, "timm_model.py", "--model", "mobilevit_xxs", "--size", 64)
+    try:
+        import_timm()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    start = ("-c", BESIDE_ANY_TORCHVISION)
+    out = run(tmp_path, "timm_model.py", "--model", "mobilevit_xxs", "--size", 64, start=start)
     assert "integer-only True" in out
 
 
