@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hyq_tvm.numerics.fixed_point import positive_float32, saturate
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+SCALE_OF_ZEROS = 1 / 127
 
 
 def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
@@ -26,7 +27,7 @@ def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
 def choose_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple[float, int]:
     """N1: scale and zero point of the grid that covers ``[low, high]`` and 0.
 
-    Real 0 is always exactly ``zero_point``. A range that is only 0 counts as [-1, 1]; no scale
+    Real 0 is always exactly ``zero_point``. A range that is only 0 gets scale 1/127; no scale
     is below the smallest normal float32. Raises ``ValueError`` on bounds that are not finite, in
     the wrong order, or too large for float32.
     """
@@ -35,7 +36,7 @@ def choose_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple
     qmin, qmax = integer_range(bits, symmetric)
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
-        return 1 / qmax, 0
+        return SCALE_OF_ZEROS, 0
     steps = qmax - qmin
     span = max(-low, high) / qmax if symmetric else high / steps - low / steps
     scale = max(span, SMALLEST_SCALE)
@@ -53,7 +54,7 @@ def quantize_weight(
 
     ``w``: finite floats with O channels along ``axis``; ``2 <= bits <= 8``; integers lie in
     ``[-(2^(bits-1)-1), 2^(bits-1)-1]`` and round half to even. A channel of zeros gets the largest
-    scale of the others (``1 / qmax`` if there is none). ``minimum_scale``: one number or ``[O]``,
+    scale of the others (1/127 if there is none). ``minimum_scale``: one number or ``[O]``,
     a floor under the scales, for channels whose bias would not fit int32 otherwise.
     Raises ``ValueError`` on NaN, infinities or bits outside 2..8.
     """
@@ -65,7 +66,8 @@ def quantize_weight(
     _, qmax = integer_range(bits, symmetric=True)
     others = tuple(i for i in range(weights.ndim) if i != axis % weights.ndim)
     peak = np.abs(weights).max(axis=others, initial=0.0)
-    scale = np.where(peak > 0, peak, peak.max(initial=0.0) or 1.0) / qmax
+    scale = np.where(peak > 0, peak, peak.max(initial=0.0)) / qmax
+    scale = scale if peak.any() else np.full_like(scale, SCALE_OF_ZEROS)
     scale = np.maximum(scale, np.maximum(np.asarray(minimum_scale, np.float64), SMALLEST_SCALE))
     integers = np.rint(weights / np.expand_dims(scale, others)).astype(np.int64)
     return saturate(integers, -qmax, qmax).astype(np.int8), scale

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyq_tvm.errors import UnsupportedModelError
 from hyq_tvm.vta.arch import DEFAULT
 from hyq_tvm.vta.codegen import compile_operations
 from hyq_tvm.vta.codegen.interleave import MOST_CHANNELS, Planes, planes_of
@@ -63,6 +64,19 @@ def test_windows_over_few_channels(case):
     *shape, options = case
     op, values = conv2d(sum(shape[0]), *shape, **options)
     check([op], values)
+
+
+@pytest.mark.parametrize("padding", [(3, 0, 0, 0), (0, 0, 3, 0)])
+def test_rows_of_windows_of_padding_alone(padding):
+    op, values = conv2d(0, (1, 3, 3, 2), 6, (2, 2), (1, 1), padding)
+    check([op], values)
+
+
+@pytest.mark.parametrize("padding", [(0, 3, 0, 0), (0, 0, 0, 3)])
+def test_columns_of_windows_of_padding_alone_are_refused(padding):
+    op, _ = conv2d(0, (1, 3, 3, 2), 6, (2, 2), (1, 1), padding)
+    with pytest.raises(UnsupportedModelError, match="wholly in the padding"):
+        compile_operations([op], ["y"])
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyq_tvm.errors import UnsupportedModelError
+from hyq_tvm.numerics.exponential import GRID_KINDS
+from hyq_tvm.numerics.softmax_tables import probability_rescale
 from tests.vta.operations import (
     add,
     check,
@@ -112,14 +115,62 @@ def dense(rng):
     return "dense", [tensor("x", x), constant(weight), constant(bias)], {}, {"x": x}
 
 
-MAKERS = (reduce_sum, identity, multiply, avg_pool2d, dense)
+def conv2d(rng):
+    """Any kernel, stride, dilation, padding and number of groups that leave a pixel."""
+    n, h, w, _ = shape_of(rng, 4)
+    groups, inner, outer = (int(rng.choice([1, 1, 2, 3, 5, 16])) for _ in range(3))
+    if rng.random() < 0.3:
+        inner = 1
+    kernel, dilation = rng.integers(1, 4, 2), rng.integers(1, 3, 2)
+    padding = [int(rng.integers(0, k)) for k in (*kernel, *kernel)]
+    reach = (kernel - 1) * dilation + 1
+    h, w = (max(side, int(r)) for side, r in zip((h, w), reach, strict=True))
+    x = random_array(rng, (min(n, 3), min(h, 9), min(w, 9), groups * inner))
+    weight = random_array(rng, (groups * outer, *kernel.tolist(), inner))
+    bias = rng.integers(-(2**12), 2**12, groups * outer).astype(np.int32)
+    params = {
+        "strides": rng.integers(1, 4, 2).tolist(),
+        "padding": padding,
+        "dilation": dilation.tolist(),
+        "groups": groups,
+        "pad_value": int(rng.integers(-128, 128)),
+    }
+    return "conv2d", [tensor("x", x), constant(weight), constant(bias)], params, {"x": x}
+
+
+def softmax(rng):
+    """Every kind and output, on the grid that models have."""
+    rows, tokens = shape_of(rng, 2)
+    x = random_array(rng, (rows, tokens), str(rng.choice(["int8", "int16"])))
+    kind = str(rng.choice(["linear_pot", "table", "linear", "poly2"]))
+    params = {"kind": kind, "output": str(rng.choice(["uint8", "grid", "grid"]))}
+    params["fraction_bits"] = 4 if kind in GRID_KINDS else 8
+    if params["output"] == "grid":
+        dtype = str(rng.choice(["uint8", "int8", "int16"]))
+        info = np.iinfo(dtype)
+        multiplier, shift = probability_rescale(float(2.0 ** -rng.uniform(2, 14)))
+        params |= {
+            "rescale_multiplier": multiplier,
+            "rescale_shift": shift,
+            "zero_point": int(info.min if rng.random() < 0.5 else 0),
+            "low": int(info.min),
+            "high": int(info.max),
+            "dtype": dtype,
+        }
+    return "softmax", [tensor("x", x)], params, {"x": x}
+
+
+MAKERS = (reduce_sum, identity, multiply, avg_pool2d, dense, conv2d, softmax)
+COMPLETE = frozenset({"softmax"})
+"""Operators without an epilogue."""
 
 
 def case(maker, seed):
     """One operator; the accelerator has it right or says that it cannot."""
     rng = np.random.default_rng(seed)
     op, arguments, params, values = maker(rng)
-    made = finished(rng, op, arguments, params, values)
+    whole = operation if op in COMPLETE else partial(finished, rng)
+    made = whole(op, arguments, params, values)
     try:
         check([made], values)
     except UnsupportedModelError as error:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hyq_tvm.vta.codegen.context import Context, Tensor
 from hyq_tvm.vta.codegen.epilogue import Epilogue
-from hyq_tvm.vta.codegen.plane import Plane, Spot, clipped
+from hyq_tvm.vta.codegen.plane import Plane, Spot, clipped, require_inputs
 from hyq_tvm.vta.codegen.products import tile_run, tiled
 from hyq_tvm.vta.codegen.steps import Area
 from hyq_tvm.vta.codegen.tile import Loop, Resident
@@ -114,6 +114,7 @@ def _input(made: Packed, columns: _Columns, spot: Spot) -> Transfer:
     rows = min(spot.in_height - top, plane.height - row)
     column = spot.column * plane.strides[1] - plane.padding[1] + columns.left
     taps = plane.kernel[1] - columns.left - columns.right
+    require_inputs(rows, taps)
     start = ((spot.image * plane.height + row) * plane.width + column) * channels
     return Transfer(
         memory="INP",

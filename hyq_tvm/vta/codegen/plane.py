@@ -113,8 +113,7 @@ class Spot:
         left, column = clipped(self.column, self.in_width, plane.strides[1], plane.padding[1])
         rows = min(self.in_height - top, plane.height - y)
         columns = min(self.in_width - left, plane.width - column)
-        if rows < 1 or columns < 1:
-            raise UnsupportedModelError("a window lies wholly in the padding")
+        require_inputs(rows, columns)
         channels, size = x.shape[3], np.dtype(x.dtype).itemsize
         start = ((self.image * plane.height + y) * plane.width + column) * channels + channel
         pads = (top, self.in_height - top - rows, left, self.in_width - left - columns)
@@ -141,6 +140,12 @@ class Spot:
             y_stride=plane.out_width * channels,
             x_stride=channels,
         )
+
+
+def require_inputs(rows: int, columns: int) -> None:
+    """Raises ``UnsupportedModelError`` where a block of outputs reads nothing but padding."""
+    if rows < 1 or columns < 1:
+        raise UnsupportedModelError("a window lies wholly in the padding")
 
 
 def clipped(first: int, extent: int, stride: int, padding: int) -> tuple[int, int]:
