@@ -8,6 +8,13 @@ from typing import Any
 from relay_passes.reading.reader import CannotReadError, Reader
 
 
+def layout_of(data: Any, out: Any) -> str:
+    """The layout of input and output alike; raises ``CannotReadError`` where they differ."""
+    if str(out) not in ("", str(data)):
+        raise CannotReadError(f"layout {data} in and {out} out")
+    return str(data)
+
+
 def to_last(reader: Reader, value: Any, layout: str, label: str) -> Any:
     """An imported image tensor with its channels last."""
     if layout not in ("NCHW", "NHWC"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hyq_tvm.quantization.view import View
 from relay_passes.reading.arithmetic import binary
-from relay_passes.reading.geometry import from_last, last_shape, sides, to_last
+from relay_passes.reading.geometry import from_last, last_shape, layout_of, sides, to_last
 from relay_passes.reading.reader import Call, CannotReadError, Handler, Reader
 
 Array = NDArray[Any]
@@ -29,7 +29,7 @@ def _conv2d(reader: Reader, call: Call) -> Any:
     attrs = call.attrs
     if str(attrs.kernel_layout) not in _KERNEL_ORDER:
         raise CannotReadError(f"kernel layout {attrs.kernel_layout}")
-    layout = str(attrs.data_layout)
+    layout = layout_of(attrs.data_layout, attrs.out_layout)
     weight = _weight(call.args[1]).transpose(_KERNEL_ORDER[str(attrs.kernel_layout)])
     node_attrs = {
         "strides": tuple(int(s) for s in attrs.strides),
@@ -48,6 +48,7 @@ def _conv1d(reader: Reader, call: Call) -> Any:
     attrs = call.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCW", "OIW"):
         raise CannotReadError(f"layouts {attrs.data_layout}, {attrs.kernel_layout}")
+    layout_of(attrs.data_layout, attrs.out_layout)
     left, right = (int(p) for p in attrs.padding)
     weight = _weight(call.args[1]).transpose(0, 2, 1)[:, None]
     node_attrs = {
@@ -143,6 +144,7 @@ def _scores(reader: Reader, query: Any, key: Any, scale: float, bias: Any, label
 def _batch_norm(reader: Reader, call: Call) -> Any:
     if call.attrs.training:
         raise CannotReadError("batch statistics; import the model in evaluation mode")
+    _check_affine(call)
     x, gamma, beta, mean, variance = call.args
     gamma, beta = _weight(gamma).astype(np.float64), _weight(beta).astype(np.float64)
     scale = gamma / np.sqrt(_weight(variance).astype(np.float64) + float(call.attrs.epsilon))
@@ -155,8 +157,15 @@ def _batch_norm(reader: Reader, call: Call) -> Any:
     return (binary(reader, "add", scaled, shift, shape, call.label), mean, variance)
 
 
+def _check_affine(call: Call) -> None:
+    """Gamma and beta are used: nothing that imports models asks for a norm without them."""
+    if not (call.attrs.center and call.attrs.scale):
+        raise CannotReadError("a norm that leaves gamma or beta out")
+
+
 def _layer_norm(reader: Reader, call: Call) -> Any:
-    shape, axes = call.shape, sorted(int(a) % len(call.shape) for a in call.attrs.axes)
+    _check_affine(call)
+    shape, axes = call.shape, [int(a) % len(call.shape) for a in call.attrs.axes]
     if axes != list(range(len(shape) - len(axes), len(shape))):
         raise CannotReadError(f"normalisation over axes {axes} of {len(shape)}")
     width = prod(shape[a] for a in axes)
@@ -180,6 +189,7 @@ def _instance_norm(reader: Reader, call: Call) -> Any:
 
 
 def _grouped_norm(reader: Reader, call: Call, groups: int) -> Any:
+    _check_affine(call)
     rank = len(call.shape)
     axes = sorted(int(a) % rank for a in call.attrs.axes)
     if axes[:1] == [0] and call.shape[0] == 1:

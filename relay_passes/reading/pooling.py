@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from relay_passes.reading.arithmetic import binary, unary
-from relay_passes.reading.geometry import from_last, last_shape, sides, to_last
+from relay_passes.reading.geometry import from_last, last_shape, layout_of, sides, to_last
 from relay_passes.reading.reader import Call, CannotReadError, Handler, Reader
 
 
@@ -17,7 +17,7 @@ def _pool(op: str) -> Handler:
         attrs = call.attrs
         if any(int(d) != 1 for d in attrs.dilation):
             raise CannotReadError("dilation")
-        layout = str(attrs.layout)
+        layout = layout_of(attrs.layout, attrs.out_layout)
         kernel, strides = (tuple(int(v) for v in a) for a in (attrs.pool_size, attrs.strides))
         x = to_last(reader, call.args[0], layout, call.label)
         shape = last_shape(call.shape, layout)
@@ -51,7 +51,7 @@ def _reaching(
 
 
 def _adaptive_avg_pool2d(reader: Reader, call: Call) -> Any:
-    layout = str(call.attrs.layout)
+    layout = layout_of(call.attrs.layout, call.attrs.out_layout)
     x = to_last(reader, call.args[0], layout, call.label)
     shape, source = last_shape(call.shape, layout), reader.shape(x)
     if any(s % o for s, o in zip(source[1:3], shape[1:3], strict=True)):

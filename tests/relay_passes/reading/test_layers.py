@@ -62,6 +62,8 @@ class TestConvolutions:
         reason = refusal(lambda x: R.nn.conv2d(x, weight, kernel_layout="HIWO"), (2, 4, 5, 7))
         assert reason == "relax.nn.conv2d at y: kernel layout HIWO"
         weight = const(random("w", 6, 4, 3, 3))
+        reason = refusal(lambda x: R.nn.conv2d(x, weight, out_layout="NHWC"), (2, 4, 5, 7))
+        assert reason == "relax.nn.conv2d at y: layout NCHW in and NHWC out"
         reason = refusal(lambda x: R.nn.conv2d(x, weight, data_layout="HWCN"), (5, 7, 4, 2))
         assert reason == "relax.nn.conv2d at y: layout HWCN"
 

@@ -190,3 +190,24 @@ def test_softmax_over_the_last_axis_moves_nothing():
 def test_weights_are_constant(write):
     reason = refusal(write, (2, 4), (4,))
     assert reason.endswith(": weights that are not constant")
+
+
+@pytest.mark.parametrize("left_out", ["center", "scale"])
+def test_a_norm_that_leaves_gamma_or_beta_out_is_refused(left_out):
+    gamma, beta = (const(random(name, 4)) for name in ("gamma", "beta"))
+    options = {left_out: False}
+    for norm in (
+        lambda x: R.nn.layer_norm(x, gamma, beta, [-1], **options),
+        lambda x: R.nn.group_norm(x, gamma, beta, 2, 1, [2, 3], **options),
+        lambda x: R.nn.instance_norm(x, gamma, beta, 1, [2, 3], **options),
+        lambda x: R.nn.batch_norm(x, gamma, beta, beta, gamma, axis=1, training=False, **options)[
+            0
+        ],
+    ):
+        assert refusal(norm, (2, 4, 3, 4)).endswith(": a norm that leaves gamma or beta out")
+
+
+def test_layer_norm_over_axes_in_another_order_is_refused():
+    gamma, beta = (const(random(name, 4, 3)) for name in ("gamma", "beta"))
+    reason = refusal(lambda x: R.nn.layer_norm(x, gamma, beta, [2, 1]), (2, 3, 4))
+    assert reason.endswith("at y: normalisation over axes [2, 1] of 3")
