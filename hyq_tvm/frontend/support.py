@@ -18,14 +18,14 @@ PLACEHOLDER = "unsupported:"
 OPERATORS = frozenset(
     "relax." + name
     for name in (
-        "abs add arange astype broadcast_to clip concat divide erf exp expand_dims flatten full "
-        "full_like matmul maximum mean minimum multiply negative ones ones_like permute_dims "
-        "power repeat reshape rsqrt shape_of shape_to_tensor sigmoid split sqrt square squeeze "
-        "stack stop_lift_params strided_slice subtract sum take tanh tensor_to_shape tile "
-        "variance where zeros zeros_like image.resize2d nn.adaptive_avg_pool2d nn.attention "
-        "nn.attention_bias nn.avg_pool2d nn.batch_flatten nn.batch_norm nn.conv1d nn.conv2d "
-        "nn.dropout nn.gelu nn.gelu_tanh nn.group_norm nn.instance_norm nn.layer_norm "
-        "nn.leakyrelu nn.max_pool2d nn.pad nn.prelu nn.relu nn.relu6 nn.silu nn.softmax"
+        "abs add arange astype broadcast_to builtin.stop_lift_params clip concat divide erf exp "
+        "expand_dims flatten full full_like image.resize2d matmul maximum mean minimum multiply "
+        "negative ones ones_like permute_dims power repeat reshape rsqrt shape_of "
+        "shape_to_tensor sigmoid split sqrt square squeeze stack strided_slice subtract sum "
+        "take tanh tensor_to_shape tile variance where zeros zeros_like nn.adaptive_avg_pool2d "
+        "nn.attention nn.attention_bias nn.avg_pool2d nn.batch_flatten nn.batch_norm nn.conv1d "
+        "nn.conv2d nn.dropout nn.gelu nn.gelu_tanh nn.group_norm nn.instance_norm nn.layer_norm "
+        "nn.leakyrelu nn.max_pool2d nn.pad nn.prelu nn.relu nn.silu nn.softmax"
     ).split()
 )
 

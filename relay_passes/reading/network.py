@@ -144,9 +144,8 @@ def _scores(reader: Reader, query: Any, key: Any, scale: float, bias: Any, label
 def _batch_norm(reader: Reader, call: Call) -> Any:
     if call.attrs.training:
         raise CannotReadError("batch statistics; import the model in evaluation mode")
-    _check_affine(call)
     x, gamma, beta, mean, variance = call.args
-    gamma, beta = _weight(gamma).astype(np.float64), _weight(beta).astype(np.float64)
+    gamma, beta = (array.astype(np.float64) for array in _affine(call, gamma, beta))
     scale = gamma / np.sqrt(_weight(variance).astype(np.float64) + float(call.attrs.epsilon))
     shape = reader.shape(x)
     axis = int(call.attrs.axis) % len(shape)
@@ -157,14 +156,16 @@ def _batch_norm(reader: Reader, call: Call) -> Any:
     return (binary(reader, "add", scaled, shift, shape, call.label), mean, variance)
 
 
-def _check_affine(call: Call) -> None:
-    """Gamma and beta are used: nothing that imports models asks for a norm without them."""
-    if not (call.attrs.center and call.attrs.scale):
-        raise CannotReadError("a norm that leaves gamma or beta out")
+def _affine(call: Call, gamma: Any, beta: Any) -> tuple[Array, Array]:
+    """Gamma and beta; what the operator leaves out is 1 or 0."""
+    gamma, beta = _weight(gamma), _weight(beta)
+    return (
+        gamma if call.attrs.scale else np.ones_like(gamma),
+        beta if call.attrs.center else np.zeros_like(beta),
+    )
 
 
 def _layer_norm(reader: Reader, call: Call) -> Any:
-    _check_affine(call)
     shape, axes = call.shape, [int(a) % len(call.shape) for a in call.attrs.axes]
     if axes != list(range(len(shape) - len(axes), len(shape))):
         raise CannotReadError(f"normalisation over axes {axes} of {len(shape)}")
@@ -172,7 +173,7 @@ def _layer_norm(reader: Reader, call: Call) -> Any:
     flat = (*shape[: axes[0]], width)
     value, *weights = call.args
     x = reader.reshape(value, flat, call.label)
-    gamma, beta = (_weight(v).reshape(width) for v in weights)
+    gamma, beta = (array.reshape(width) for array in _affine(call, *weights))
     out = reader.emit(
         "layer_norm", [x], flat, call.label,
         {"eps": float(call.attrs.epsilon)}, {"gamma": gamma, "beta": beta},
@@ -189,7 +190,6 @@ def _instance_norm(reader: Reader, call: Call) -> Any:
 
 
 def _grouped_norm(reader: Reader, call: Call, groups: int) -> Any:
-    _check_affine(call)
     rank = len(call.shape)
     axes = sorted(int(a) % rank for a in call.attrs.axes)
     if axes[:1] == [0] and call.shape[0] == 1:
@@ -198,7 +198,7 @@ def _grouped_norm(reader: Reader, call: Call, groups: int) -> Any:
         raise CannotReadError(f"normalisation over axes {axes} of {rank}")
     last, first = (0, *range(2, rank), 1), (0, rank - 1, *range(1, rank - 1))
     x = reader.permute(call.args[0], last, call.label)
-    params = {"gamma": _weight(call.args[1]), "beta": _weight(call.args[2])}
+    params = dict(zip(("gamma", "beta"), _affine(call, *call.args[1:3]), strict=True))
     attrs = {"groups": groups, "eps": float(call.attrs.epsilon)}
     out = reader.emit("group_norm", [x], reader.shape(x), call.label, attrs, params)
     return reader.permute(out, first, call.label)

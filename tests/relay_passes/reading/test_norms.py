@@ -86,6 +86,13 @@ class TestNorms:
         found = graph["y.scale"].params["const"]
         np.testing.assert_array_equal(found, factor.astype(np.float32).reshape(found.shape))
 
+    @pytest.mark.parametrize(("left_out", "factor", "shift"), [("scale", 1, 3), ("center", 2, 0)])
+    def test_batch_norm_without_gamma_or_beta(self, left_out, factor, shift):
+        arrays = [const(np.full(4, value)) for value in (2.0, 3.0, 0.0, 1.0)]
+        options = {"axis": 1, "epsilon": 0.0, "training": False, left_out: False}
+        graph = read(lambda x: R.nn.batch_norm(x, *arrays, **options)[0], (2, 4, 3, 4))
+        assert_computes(graph, x0(2, 4, 3, 4) * factor + shift)
+
     def test_batch_statistics_are_refused(self):
         ones = const(np.ones(3))
         reason = refusal(
@@ -192,19 +199,17 @@ def test_weights_are_constant(write):
     assert reason.endswith(": weights that are not constant")
 
 
-@pytest.mark.parametrize("left_out", ["center", "scale"])
-def test_a_norm_that_leaves_gamma_or_beta_out_is_refused(left_out):
-    gamma, beta = (const(random(name, 4)) for name in ("gamma", "beta"))
-    options = {left_out: False}
-    for norm in (
-        lambda x: R.nn.layer_norm(x, gamma, beta, [-1], **options),
-        lambda x: R.nn.group_norm(x, gamma, beta, 2, 1, [2, 3], **options),
-        lambda x: R.nn.instance_norm(x, gamma, beta, 1, [2, 3], **options),
-        lambda x: R.nn.batch_norm(x, gamma, beta, beta, gamma, axis=1, training=False, **options)[
-            0
-        ],
+@pytest.mark.parametrize(("left_out", "gamma", "beta"), [("scale", 1, 3), ("center", 2, 0)])
+def test_norms_that_leave_gamma_or_beta_out(left_out, gamma, beta):
+    arrays, options = [const(np.full(4, value)) for value in (2.0, 3.0)], {left_out: False}
+    for op, norm in (
+        ("layer_norm", lambda x: R.nn.layer_norm(x, *arrays, [-1], **options)),
+        ("group_norm", lambda x: R.nn.group_norm(x, *arrays, 2, 1, [2, 3], **options)),
+        ("group_norm", lambda x: R.nn.instance_norm(x, *arrays, 1, [2, 3], **options)),
     ):
-        assert refusal(norm, (2, 4, 3, 4)).endswith(": a norm that leaves gamma or beta out")
+        params = one(read(norm, (2, 4, 3, 4)), op).params
+        np.testing.assert_array_equal(params["gamma"], np.full(4, gamma, np.float32))
+        np.testing.assert_array_equal(params["beta"], np.full(4, beta, np.float32))
 
 
 def test_layer_norm_over_axes_in_another_order_is_refused():
